@@ -1,0 +1,88 @@
+"""Local text embeddings on ONNX Runtime: the vectors of sentence-transformers, without PyTorch.
+
+Names are loaded when first used, so that importing the package takes milliseconds.
+
+Example:
+    >>> from neuralcore.embedding import EmbeddingEngine  # doctest: +SKIP
+    >>> engine = EmbeddingEngine.from_pretrained("all-MiniLM-L6-v2")  # doctest: +SKIP
+    >>> engine.embed("one text").shape  # doctest: +SKIP
+    (384,)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import ModelConfig, PoolingStrategy
+    from .engine import EmbeddingEngine
+    from .errors import (
+        DependencyMissing,
+        EmbeddingError,
+        InferenceError,
+        InputError,
+        ModelCorrupt,
+        ModelUnavailable,
+        OutOfMemory,
+        Overloaded,
+        ProviderUnavailable,
+        UnsupportedModel,
+        VerificationFailed,
+    )
+    from .providers import GpuOptions
+    from .types import EmbeddingType, TokenBatch
+
+__version__ = "0.1.0"
+
+_MODULE_OF = {
+    "EmbeddingEngine": "engine",
+    "EmbeddingType": "types",
+    "TokenBatch": "types",
+    "GpuOptions": "providers",
+    "ModelConfig": "config",
+    "PoolingStrategy": "config",
+    "DependencyMissing": "errors",
+    "EmbeddingError": "errors",
+    "InferenceError": "errors",
+    "InputError": "errors",
+    "ModelCorrupt": "errors",
+    "ModelUnavailable": "errors",
+    "OutOfMemory": "errors",
+    "Overloaded": "errors",
+    "ProviderUnavailable": "errors",
+    "UnsupportedModel": "errors",
+    "VerificationFailed": "errors",
+}
+
+__all__ = [  # noqa: RUF022 - the one noun first, then what it takes, then errors
+    "EmbeddingEngine",
+    "EmbeddingType",
+    "ModelConfig",
+    "PoolingStrategy",
+    "GpuOptions",
+    "TokenBatch",
+    "EmbeddingError",
+    "UnsupportedModel",
+    "ModelUnavailable",
+    "ModelCorrupt",
+    "InputError",
+    "ProviderUnavailable",
+    "DependencyMissing",
+    "VerificationFailed",
+    "OutOfMemory",
+    "Overloaded",
+    "InferenceError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,212 @@
+"""Runs any ONNX encoder: plans micro-batches, runs them side by side, pools and puts the rows back in order."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .batch import plan
+from .config import ModelConfig, PoolingStrategy
+from .errors import InferenceError, OutOfMemory, UnsupportedModel
+from .pooling import normalize, pool
+from .providers import GpuOptions
+from .session import OnnxSession
+from .types import Advance, Lengths, TokenBatch, Vectors
+
+# Padded tokens of a micro-batch. On CPU, activations then stay in cache: of 256, 512, 1,024 and 2,048 the first two are
+# fastest on all-MiniLM-L6-v2 (benchmarks/budget.py). A GPU wants large runs; that number is untested.
+_BUDGET_TOKENS = {"cpu": 512}
+_GPU_BUDGET_TOKENS = 16_384
+
+_TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings")
+_TEXT_OUTPUT = "sentence_embedding"
+_MEANS = {PoolingStrategy.MEAN, PoolingStrategy.MEAN_WITH_ATTENTION}
+
+
+class OnnxEncoder:
+    """An ONNX model as an `Encoder`.
+
+    Two sessions share the file. `wide` gives one run all threads: best for one text. `narrow` gives each run one thread
+    and as many runs go side by side: best for many texts, by about a fifth. It is opened when first needed.
+
+    Args:
+        path: the ONNX file.
+        config: pooling, normalisation and output name.
+        device: "cpu", "cuda" or "tensorrt".
+        threads: how many threads to use.
+        pad_id: token id that fills padding.
+        gpu: options of the GPU providers.
+        max_memory_bytes: bound on the working memory of the runs in flight (not the weights); None for no bound.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        config: ModelConfig,
+        *,
+        device: str = "cpu",
+        threads: int = 1,
+        pad_id: int = 0,
+        gpu: GpuOptions | None = None,
+        max_memory_bytes: int | None = None,
+    ) -> None:
+        self.device = device
+        self._config, self._pad_id, self._max_memory_bytes = config, pad_id, max_memory_bytes
+        self._threads = threads
+        self._n_side_by_side = threads if device == "cpu" else 1
+        self._budget = _BUDGET_TOKENS.get(device, _GPU_BUDGET_TOKENS)
+        gpu = gpu or GpuOptions()
+        self._open: Callable[[int], OnnxSession] = lambda n: OnnxSession(path, device=device, n_threads=n, gpu=gpu)
+        self._lock = Lock()
+        self._closed = False
+        self._start()
+        self._output, self._pooled = _choose_output(self._wide, config, path)
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._wide: OnnxSession = self._open(self._threads)
+        self._narrow: OnnxSession | None = self._wide if self._threads == 1 or self.device != "cpu" else None
+        self._pool: ThreadPoolExecutor | None = None
+
+    def encode(self, tokens: TokenBatch, advance: Advance | None = None) -> Vectors:
+        """See `Encoder.encode`.
+
+        Raises:
+            OutOfMemory: one text alone does not fit.
+            InferenceError: ONNX Runtime failed, or a vector is not finite.
+        """
+        self._check_alive()
+        out = np.zeros((len(tokens), self._config.dimension), np.float32)
+        side_by_side = len(tokens) >= self._n_side_by_side > 1
+        session = self._narrow_session() if side_by_side else self._wide
+
+        def run(rows: Lengths) -> None:
+            self._run(session, tokens, rows, out)
+            if advance:
+                advance(len(rows))
+
+        batches = self._plan(tokens.lengths, self._n_side_by_side if side_by_side else 1)
+        if side_by_side:
+            self._run_side_by_side(run, batches)
+        else:
+            for rows in batches:
+                run(rows)
+        return out
+
+    def close(self) -> None:
+        """See `Encoder.close`."""
+        with self._lock:
+            self._closed = True
+            if self._pool:
+                self._pool.shutdown()
+            self._pool = self._narrow = None
+            del self._wide
+
+    def _check_alive(self) -> None:
+        if self._closed:
+            raise InferenceError(self.device, "the engine was closed")
+        if self._pid != os.getpid():
+            # Threads do not survive fork(): a run would wait for them for ever. A child opens its own sessions.
+            self._lock = Lock()
+            self._start()
+
+    def _narrow_session(self) -> OnnxSession:
+        with self._lock:
+            if self._narrow is None:
+                self._narrow = self._open(1)
+            return self._narrow
+
+    def _run_side_by_side(self, run: Callable[[Lengths], None], batches: list[Lengths]) -> None:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._n_side_by_side, thread_name_prefix="neuralcore")
+        futures = [self._pool.submit(run, rows) for rows in batches]
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _plan(self, lengths: Lengths, n_runs: int) -> list[Lengths]:
+        """Micro-batches within the budget and the memory bound, and small enough that every thread gets one."""
+        if not len(lengths):
+            return []
+        budget = min(self._budget, math.ceil(int(lengths.sum()) / n_runs))
+        if self._max_memory_bytes is None:
+            return plan(lengths, budget)
+        return plan(lengths, min(budget, self._affordable_tokens(lengths)))
+
+    def _affordable_tokens(self, lengths: Lengths) -> int:
+        longest = int(lengths.max())
+        bound = (self._max_memory_bytes or 0) // self._n_side_by_side
+        affordable = bound // _bytes_per_token(self._config.dimension, longest)
+        if affordable < longest:
+            raise OutOfMemory(1, longest, reason=f"max_memory_bytes={self._max_memory_bytes} is too low for it")
+        return affordable
+
+    def _run(self, session: OnnxSession, tokens: TokenBatch, rows: Lengths, out: Vectors) -> None:
+        """Run some texts; when they do not fit, run each half, down to one text."""
+        try:
+            out[rows] = self._vectors(session, tokens, rows)
+        except OutOfMemory:
+            if len(rows) == 1:
+                raise
+            for half in np.array_split(rows, 2):
+                self._run(session, tokens, half, out)
+
+    def _vectors(self, session: OnnxSession, tokens: TokenBatch, rows: Lengths) -> Vectors:
+        result = session.run(self._output, _feeds(session, *tokens.padded(rows, self._pad_id)))
+        if not self._pooled:
+            result = result if result.ndim == 2 else pool(result, tokens.lengths[rows], self._config.pooling)
+            result = normalize(result) if self._config.normalize else result
+        if not np.isfinite(result).all():
+            raise InferenceError(session.provider, "a vector is not finite: the model's weights are damaged")
+        return result
+
+
+def _feeds(session: OnnxSession, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, NDArray[np.integer]]:
+    values = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "token_type_ids": np.zeros_like(ids),
+        "position_ids": np.broadcast_to(np.arange(ids.shape[1]), ids.shape),
+    }
+    return {name: np.ascontiguousarray(values[name], dtype) for name, dtype in session.inputs.items()}
+
+
+def _choose_output(session: OnnxSession, config: ModelConfig, path: Path) -> tuple[str, bool]:
+    """The output to read, and whether it is pooled and normalised as the configuration says already."""
+    known = {"input_ids", "attention_mask", "token_type_ids", "position_ids"}
+    unknown = session.inputs.keys() - known
+    if unknown or not {"input_ids", "attention_mask"} <= session.inputs.keys() or None in session.inputs.values():
+        raise UnsupportedModel(str(path), f"its inputs are {sorted(session.inputs)}; an encoder takes {sorted(known)}")
+    pooled = config.output_name is None and _pools_like(session, config)
+    usual = (_TEXT_OUTPUT,) if pooled else (*_TOKEN_OUTPUTS, _TEXT_OUTPUT)
+    name = config.output_name or next((name for name in usual if name in session.outputs), None)
+    if name not in session.outputs:
+        raise UnsupportedModel(str(path), f"no output {config.output_name or usual}; it has {sorted(session.outputs)}")
+    dimension = session.outputs[name][-1]
+    if isinstance(dimension, int) and dimension != config.dimension:
+        raise UnsupportedModel(str(path), f"its vectors have {dimension} components, its configuration says otherwise")
+    return name, pooled
+
+
+def _pools_like(session: OnnxSession, config: ModelConfig) -> bool:
+    """Whether the graph says of itself (models/build/) that it pools in the way the configuration asks for."""
+    pooling = session.metadata.get("pooling")
+    same = pooling == config.pooling or (pooling in _MEANS and config.pooling in _MEANS)
+    return same and session.metadata.get("normalize") == str(config.normalize)
+
+
+def _bytes_per_token(dimension: int, longest: int) -> int:
+    """Working memory of one padded token, from above: about 16 float rows of the hidden size (QKV, FFN 4x wide and its
+    GELU, residuals), and attention scores of dimension / 32 heads, twice."""
+    return 4 * (16 * dimension + 2 * max(1, dimension // 32) * longest)

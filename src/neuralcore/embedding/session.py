@@ -1,0 +1,101 @@
+"""The wall around ONNX Runtime: open a model on a device, check what was obtained, run it, translate its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from .errors import InferenceError, ModelCorrupt, OutOfMemory, ProviderUnavailable
+from .providers import GpuOptions, provider_list
+
+_FATAL = 4  # ONNX Runtime would print every error that is raised here anyway
+_OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "out of memory", "ALLOC_FAILED", "BFCArena")
+_DTYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+
+
+class OnnxSession:
+    """An ONNX model on one device.
+
+    Args:
+        path: the model; its external data lies beside it.
+        device: "cpu", "cuda" or "tensorrt".
+        n_threads: threads of one run.
+        gpu: options of the GPU providers.
+
+    Raises:
+        ModelCorrupt: the file cannot be loaded.
+        ProviderUnavailable: ONNX Runtime fell back to another provider.
+    """
+
+    def __init__(self, path: Path, *, device: str, n_threads: int, gpu: GpuOptions) -> None:
+        providers = provider_list(device, gpu)
+        if device != "cpu":
+            ort.preload_dlls()  # finds CUDA and cuDNN that came as Python packages
+        self._session = _open(path, _options(n_threads), providers)
+        self.provider: str = self._session.get_providers()[0]
+        if self.provider != providers[0][0]:
+            available = ort.get_available_providers()
+            reason = f"ONNX Runtime fell back to {self.provider}: a driver or a CUDA library is missing or too old"
+            raise ProviderUnavailable(device, available, reason)
+        self.inputs: dict[str, type[np.integer[Any]] | None] = {
+            node.name: _DTYPES.get(node.type) for node in self._session.get_inputs()
+        }
+        self.outputs: dict[str, list[Any]] = {node.name: node.shape for node in self._session.get_outputs()}
+        self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
+
+    def run(self, output: str, feeds: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """Run the model and return one output.
+
+        Raises:
+            OutOfMemory: the run did not fit; the session can still be used.
+            InferenceError: anything else went wrong.
+        """
+        try:
+            return np.asarray(self._session.run([output], dict(feeds))[0], np.float32)
+        except (MemoryError, *_RUNTIME_ERRORS) as error:
+            message = str(error)
+            if isinstance(error, MemoryError) or any(sign in message for sign in _OUT_OF_MEMORY):
+                shape = next(iter(feeds.values())).shape
+                raise OutOfMemory(*shape, reason=message) from error
+            raise InferenceError(self.provider, message) from error
+
+
+def available_providers() -> Sequence[str]:
+    """The execution providers of the installed ONNX Runtime."""
+    return list(ort.get_available_providers())
+
+
+def _options(n_threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = n_threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _FATAL
+    # Plans memory for shapes seen before; every micro-batch has a new shape, so it only costs (7% of the time).
+    options.enable_mem_pattern = False
+    return options
+
+
+def _open(path: Path, options: ort.SessionOptions, providers: list[Any]) -> ort.InferenceSession:
+    try:
+        # SkipLayerNormalization is slower on CPU than the Add and LayerNormalization it replaces.
+        return ort.InferenceSession(path, options, providers, disabled_optimizers=["SkipLayerNormFusion"])
+    except _RUNTIME_ERRORS as error:
+        if any(sign in str(error) for sign in _OUT_OF_MEMORY):
+            raise OutOfMemory(0, 0, reason=f"the model {path} itself: {error}") from error
+        raise ModelCorrupt(str(path), expected="an ONNX model that loads", actual=str(error)) from error
+
+
+def _runtime_errors() -> tuple[type[Exception], ...]:
+    # They derive from Exception directly, with no common base. RuntimeError is what is thrown as std::exception.
+    state = ort.capi.onnxruntime_pybind11_state
+    names = ("Fail", "InvalidArgument", "NoSuchFile", "NoModel", "EngineError", "RuntimeException", "InvalidProtobuf",
+             "ModelLoaded", "NotImplemented", "InvalidGraph", "EPFail")  # fmt: skip
+    return (RuntimeError, *(getattr(state, name) for name in names if hasattr(state, name)))
+
+
+_RUNTIME_ERRORS = _runtime_errors()

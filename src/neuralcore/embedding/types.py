@@ -1,0 +1,81 @@
+"""The data that flows: texts' types, tokens, and what an encoder is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+Lengths = NDArray[np.int64]
+Advance = Callable[[int], object]
+
+
+class EmbeddingType(StrEnum):
+    """What a text is: asymmetric models put a different prefix before queries and documents."""
+
+    QUERY = "query"
+    DOCUMENT = "document"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenBatch:
+    """Token ids of n texts, one after the other, without padding.
+
+    Args:
+        ids: int32 (total,), all texts' token ids.
+        offsets: int64 (n + 1,); text i is `ids[offsets[i]:offsets[i + 1]]`.
+        full_lengths: int64 (n,), tokens of each text before it was cut to the model's limit.
+    """
+
+    ids: NDArray[np.int32]
+    offsets: Lengths
+    full_lengths: Lengths
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Lengths:
+        """int64 (n,), tokens of each text."""
+        return np.diff(self.offsets)
+
+    def padded(self, rows: Lengths, pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The ids of some texts as a rectangle, and its attention mask.
+
+        Args:
+            rows: int64 (m,), which texts.
+            pad_id: fills the cells past a text's end.
+
+        Returns:
+            ids and mask, both int64 (m, longest); the mask is 1 on real tokens. At least one column wide.
+        """
+        starts, lengths = self.offsets[rows], self.lengths[rows]
+        columns = np.arange(max(1, int(lengths.max())))
+        mask = columns < lengths[:, None]
+        ids = np.full(mask.shape, pad_id, np.int64)
+        ids[mask] = self.ids[(starts[:, None] + columns)[mask]]
+        return ids, mask.astype(np.int64)
+
+
+class Encoder(Protocol):
+    """Turns tokens into vectors. The one seam between the engine and what computes."""
+
+    @property
+    def device(self) -> str:
+        """Where it computes: "cpu", "cuda" or "tensorrt"."""
+
+    def encode(self, tokens: TokenBatch, advance: Advance | None = None) -> Vectors:
+        """Vectors of all texts, float32 (n, dimension), in input order.
+
+        Args:
+            tokens: the texts.
+            advance: called with the number of texts just finished, from any thread.
+        """
+
+    def close(self) -> None:
+        """Free the model. Safe to call twice."""
