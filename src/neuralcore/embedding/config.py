@@ -38,6 +38,8 @@ class ModelConfig:
         query_prefix: put before queries by models that treat queries and documents differently.
         document_prefix: put before documents by such models.
         prompts: further named prefixes of the model, e.g. "classification" and "clustering" of nomic-embed-text-v1.5.
+        lowercase: lower the case of texts first (do_lower_case of sentence-transformers); most tokenizers do by
+            themselves.
         output_name: the ONNX output to read; None finds it by its usual names.
 
     Example:
@@ -53,6 +55,7 @@ class ModelConfig:
     query_prefix: str = ""
     document_prefix: str = ""
     prompts: Mapping[str, str] = field(default_factory=dict)
+    lowercase: bool = False
     output_name: str | None = None
 
     def __post_init__(self) -> None:

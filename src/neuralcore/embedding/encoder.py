@@ -208,5 +208,6 @@ def _pools_like(session: OnnxSession, config: ModelConfig) -> bool:
 
 def _bytes_per_token(dimension: int, longest: int) -> int:
     """Working memory of one padded token, from above: about 16 float rows of the hidden size (QKV, FFN 4x wide and its
-    GELU, residuals), and attention scores of dimension / 32 heads, twice."""
+    GELU, residuals), and attention scores of dimension / 32 heads, twice.
+    """
     return 4 * (16 * dimension + 2 * max(1, dimension // 32) * longest)

@@ -40,7 +40,8 @@ def pool(hidden: Vectors, lengths: Lengths, strategy: PoolingStrategy) -> Vector
 def normalize(vectors: Vectors) -> Vectors:
     """Scale each row to unit length (L2). Zero rows stay zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(norms, np.float32(_SMALLEST_NORM))
+    scaled: Vectors = vectors / np.maximum(norms, np.float32(_SMALLEST_NORM))
+    return scaled
 
 
 def truncate(vectors: Vectors, dimensions: int) -> Vectors:

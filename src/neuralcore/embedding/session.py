@@ -15,7 +15,18 @@ from .providers import GpuOptions, provider_list
 
 _FATAL = 4  # ONNX Runtime would print every error that is raised here anyway
 _OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "out of memory", "ALLOC_FAILED", "BFCArena")
-_DTYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+_DTYPES: dict[str, type[np.integer[Any]]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+
+
+def _runtime_errors() -> tuple[type[Exception], ...]:
+    # They derive from Exception directly, with no common base. RuntimeError is what is thrown as std::exception.
+    state = ort.capi.onnxruntime_pybind11_state
+    names = ("Fail", "InvalidArgument", "NoSuchFile", "NoModel", "EngineError", "RuntimeException", "InvalidProtobuf",
+             "ModelLoaded", "NotImplemented", "InvalidGraph", "EPFail")  # fmt: skip
+    return (RuntimeError, *(getattr(state, name) for name in names if hasattr(state, name)))
+
+
+_RUNTIME_ERRORS = _runtime_errors()
 
 
 class OnnxSession:
@@ -60,8 +71,8 @@ class OnnxSession:
         except (MemoryError, *_RUNTIME_ERRORS) as error:
             message = str(error)
             if isinstance(error, MemoryError) or any(sign in message for sign in _OUT_OF_MEMORY):
-                shape = next(iter(feeds.values())).shape
-                raise OutOfMemory(*shape, reason=message) from error
+                n_texts, n_tokens = next(iter(feeds.values())).shape
+                raise OutOfMemory(n_texts, n_tokens, message) from error
             raise InferenceError(self.provider, message) from error
 
 
@@ -86,16 +97,5 @@ def _open(path: Path, options: ort.SessionOptions, providers: list[Any]) -> ort.
         return ort.InferenceSession(path, options, providers, disabled_optimizers=["SkipLayerNormFusion"])
     except _RUNTIME_ERRORS as error:
         if any(sign in str(error) for sign in _OUT_OF_MEMORY):
-            raise OutOfMemory(0, 0, reason=f"the model {path} itself: {error}") from error
+            raise OutOfMemory(0, 0, f"the model {path} itself: {error}") from error
         raise ModelCorrupt(str(path), expected="an ONNX model that loads", actual=str(error)) from error
-
-
-def _runtime_errors() -> tuple[type[Exception], ...]:
-    # They derive from Exception directly, with no common base. RuntimeError is what is thrown as std::exception.
-    state = ort.capi.onnxruntime_pybind11_state
-    names = ("Fail", "InvalidArgument", "NoSuchFile", "NoModel", "EngineError", "RuntimeException", "InvalidProtobuf",
-             "ModelLoaded", "NotImplemented", "InvalidGraph", "EPFail")  # fmt: skip
-    return (RuntimeError, *(getattr(state, name) for name in names if hasattr(state, name)))
-
-
-_RUNTIME_ERRORS = _runtime_errors()

