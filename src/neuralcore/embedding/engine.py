@@ -211,7 +211,8 @@ class EmbeddingEngine:
         """
         if not isinstance(text, str):
             raise InputError(f"embed takes one str, got {type(text).__name__}; embed_batch takes several")
-        return self._encode(self._tokenize([text], 0, embedding_type))[0]
+        vector: Vectors = self._encode(self._tokenize([text], 0, embedding_type))[0]
+        return vector
 
     def embed_query(self, text: str) -> Vectors:
         """Embed one query: as `embed`, with the prefix that asymmetric models put before queries.
@@ -338,10 +339,8 @@ class EmbeddingEngine:
         if self._truncation == "error":
             reason = f"{longest} tokens, the limit is {self.max_tokens}; split it, or allow truncation='warn'"
             raise InputError(reason, index=index, limit=self.max_tokens)
-        message = (
-            f"{len(cut)} of {len(tokens)} texts were cut to {self.max_tokens} tokens, first text {index} ({longest})"
-        )
-        warnings.warn(message, stacklevel=2)
+        first_cut = f"the first is text {index} with {longest}"
+        warnings.warn(f"{len(cut)} texts were cut to {self.max_tokens} tokens; {first_cut}", stacklevel=2)
 
 
 def _follow(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> EmbeddingEngine:

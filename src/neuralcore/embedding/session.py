@@ -18,7 +18,7 @@ _OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "out of memory", "AL
 _DTYPES: dict[str, type[np.integer[Any]]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
-def _runtime_errors() -> tuple[type[Exception], ...]:
+def _runtime_errors() -> tuple[type[BaseException], ...]:
     # They derive from Exception directly, with no common base. RuntimeError is what is thrown as std::exception.
     state = ort.capi.onnxruntime_pybind11_state
     names = ("Fail", "InvalidArgument", "NoSuchFile", "NoModel", "EngineError", "RuntimeException", "InvalidProtobuf",
@@ -27,6 +27,7 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
 
 
 _RUNTIME_ERRORS = _runtime_errors()
+_RUN_ERRORS: tuple[type[BaseException], ...] = (MemoryError, *_RUNTIME_ERRORS)
 
 
 class OnnxSession:
@@ -68,7 +69,7 @@ class OnnxSession:
         """
         try:
             return np.asarray(self._session.run([output], dict(feeds))[0], np.float32)
-        except (MemoryError, *_RUNTIME_ERRORS) as error:
+        except _RUN_ERRORS as error:
             message = str(error)
             if isinstance(error, MemoryError) or any(sign in message for sign in _OUT_OF_MEMORY):
                 n_texts, n_tokens = next(iter(feeds.values())).shape

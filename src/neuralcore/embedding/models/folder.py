@@ -53,10 +53,8 @@ class ModelFolder:
     @cached_property
     def architecture(self) -> Mapping[str, Any]:
         """config.json; empty if there is none."""
-        values: Mapping[str, Any] = self._read(self.encoder_path / "config.json") or self._read(
-            self.path / "config.json"
-        )
-        return values
+        own: Mapping[str, Any] = self._read(self.encoder_path / "config.json")
+        return own or self._read(self.path / "config.json")
 
     @property
     def tokenizer_path(self) -> Path:

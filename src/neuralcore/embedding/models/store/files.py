@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -71,8 +70,8 @@ def staged_folder(target: Path) -> Iterator[Path]:
         staging.chmod(0o755)  # mkdtemp makes it private; a cache may be shared
         yield staging
         if target.exists():
-            os.replace(target, Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=target.parent)) / "old")
-        os.replace(staging, target)
+            target.replace(Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=target.parent)) / "old")
+        staging.replace(target)
     finally:
         for leftover in target.parent.glob(f"{_PARTIAL}*"):
             shutil.rmtree(leftover, ignore_errors=True)

@@ -88,7 +88,7 @@ def _snapshot(spec: ModelSpec, patterns: list[str], **options: Any) -> Path:
     from huggingface_hub import snapshot_download
     from tqdm import tqdm
 
-    class Bar(tqdm):  # type: ignore[type-arg]
+    class Bar(tqdm):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **{**kwargs, "disable": not sys.stderr.isatty()})
 
