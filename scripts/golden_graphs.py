@@ -27,15 +27,16 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="the .npz to write")
     args = parser.parse_args()
 
-    sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
-    checkpoints = import_module("checkpoints")
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    checkpoints = import_module("tests.checkpoints")
     states: dict[str, NDArray[Any]] = {}
     for name, maker in checkpoints.MAKERS.items():
         with TemporaryDirectory() as folder:
             maker(checkpoints.SEEDS[name]).save(Path(folder), reference=True)
             states |= _hidden_states(name, folder, checkpoints.batches(name))
     about = {"torch": torch.__version__, "transformers": transformers.__version__}
-    np.savez_compressed(args.output, about=np.array(json.dumps(about)), **states)
+    states["about"] = np.array(json.dumps(about))
+    np.savez_compressed(args.output, allow_pickle=False, **states)
     print(f"{args.output}: {args.output.stat().st_size:,} bytes, {about}")
 
 

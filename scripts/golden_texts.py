@@ -132,12 +132,12 @@ CODE = [
     '{"key": [1, 2.5e-3, null, true], "nested": {"a\\u00e9": "\\n"}}',
     "<div class='a b'><p>Hello &amp; <b>bye</b>&nbsp;</p></div>",
     "#!/bin/sh\nset -eu; grep -rn 'foo.*bar' . | awk '{print $1}' > /tmp/out 2>&1",
-    "fn main() { let v: Vec<u8> = vec![0; 16]; println!(\"{:?}\", &v[..4]); }",
+    'fn main() { let v: Vec<u8> = vec![0; 16]; println!("{:?}", &v[..4]); }',
     "\\frac{\\partial L}{\\partial w_i} = \\sum_{j=1}^{n} x_{ij}(\\hat{y}_j - y_j)",
-    "Traceback (most recent call last):\n  File \"x.py\", line 1, in <module>\nZeroDivisionError: division by zero",
+    'Traceback (most recent call last):\n  File "x.py", line 1, in <module>\nZeroDivisionError: division by zero',
     "a=b;c==d!=e<=f>=g&&h||i^j%k~l`m",
     "snake_case_name camelCaseName PascalCaseName kebab-case-name SCREAMING_CASE",
-    "if err != nil {\n\treturn fmt.Errorf(\"open %q: %w\", path, err)\n}",
+    'if err != nil {\n\treturn fmt.Errorf("open %q: %w", path, err)\n}',
 ]
 
 ADDRESSES_AND_NUMBERS = [
@@ -221,10 +221,17 @@ LONG_WORDS = [
     "The same sentence again. " * 80,
 ]
 
-_SUBJECTS = "a baker|the young engineer|our neighbour|the committee|an old sailor|my sister|the museum|a small robot|nobody"
+_SUBJECTS = (
+    "a baker|the young engineer|our neighbour|the committee|an old sailor|my sister|the museum|a small robot|nobody"
+)
 _VERBS = "repaired|described|forgot|painted|measured|sold|dreamed about|carefully studied|refused to open|translated"
-_OBJECTS = "the broken clock|a map of the coast|seven letters|the last chapter|an unusual recipe|two heavy boxes|the northern bridge"
-_PLACES = "in the harbour|behind the library|at dawn|during the storm|without any help|for the third time|near Lisbon|in 1987"
+_OBJECTS = (
+    "the broken clock|a map of the coast|seven letters|the last chapter|an unusual recipe|two heavy boxes|"
+    "the northern bridge"
+)
+_PLACES = (
+    "in the harbour|behind the library|at dawn|during the storm|without any help|for the third time|near Lisbon|in 1987"
+)
 _ENDINGS = ".|.|.|!|?|, and then it rained.|; nobody noticed.|, although the price had doubled."
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import runpy
 from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
-from golden_texts import TEXTS, digest
 from sentence_transformers import SentenceTransformer
 from sentence_transformers import __version__ as sentence_transformers_version
 
@@ -26,14 +26,16 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="the .npz to write")
     args = parser.parse_args()
 
+    golden_texts = runpy.run_path(str(Path(__file__).with_name("golden_texts.py")))
+    texts: list[str] = golden_texts["TEXTS"]
     model = SentenceTransformer(str(args.model), device="cpu")
-    vectors = model.encode(TEXTS, batch_size=1, convert_to_numpy=True, show_progress_bar=True)
-    ids = [model.preprocess([text])["input_ids"][0].numpy() for text in TEXTS]
+    vectors = model.encode(texts, batch_size=1, convert_to_numpy=True, show_progress_bar=True)
+    ids = [model.preprocess([text])["input_ids"][0].numpy() for text in texts]
     about = {
         "sentence_transformers": sentence_transformers_version,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "texts_sha256": digest(),
+        "texts_sha256": golden_texts["digest"](),
         "max_tokens": model.max_seq_length,
     }
     np.savez_compressed(
@@ -43,7 +45,7 @@ def main() -> None:
         offsets=np.cumsum([0, *map(len, ids)]).astype(np.int64),
         about=np.array(json.dumps(about)),
     )
-    print(f"{args.output}: {len(TEXTS)} texts, {args.output.stat().st_size:,} bytes, {about}")
+    print(f"{args.output}: {len(texts)} texts, {args.output.stat().st_size:,} bytes, {about}")
 
 
 if __name__ == "__main__":

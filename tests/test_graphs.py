@@ -7,13 +7,24 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from checkpoints import HIDDEN, MAKERS, MPNET_PAD_ID, SEEDS, VOCABULARY, RandomCheckpoint, batches, bert, mpnet, nomic_hub
-from golden import hidden_states
 
 from neuralcore.embedding.config import ModelConfig, PoolingStrategy
 from neuralcore.embedding.errors import EmbeddingError, ModelCorrupt, UnsupportedModel
 from neuralcore.embedding.models.build import build_onnx
 from neuralcore.embedding.pooling import normalize, pool
+from tests.checkpoints import (
+    HIDDEN,
+    MAKERS,
+    MPNET_PAD_ID,
+    SEEDS,
+    VOCABULARY,
+    RandomCheckpoint,
+    batches,
+    bert,
+    mpnet,
+    nomic_hub,
+)
+from tests.golden import hidden_states
 
 SHAPES = ("one_token", "one_text", "ragged", "longest")
 CLOSE = 1e-5

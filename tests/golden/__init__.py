@@ -1,4 +1,4 @@
-"""What sentence-transformers and transformers computed, written by the scripts golden_vectors.py and golden_graphs.py."""
+"""What sentence-transformers and transformers computed: written by golden_vectors.py and golden_graphs.py."""
 
 import json
 import runpy

@@ -103,6 +103,8 @@ class OnnxEncoder:
     def close(self) -> None:
         """See `Encoder.close`."""
         with self._lock:
+            if self._closed:
+                return
             self._closed = True
             if self._pool:
                 self._pool.shutdown()

@@ -83,7 +83,7 @@ class Tokenizer:
 
     def _encode(self, texts: Sequence[str], prefix: str, first_index: int) -> list[Encoding]:
         try:
-            prefixed = [prefix + text for text in texts] if prefix else texts
+            prefixed = [prefix + text for text in texts]  # refuses ("a", "b"), which encode_batch takes for a pair
             if len(texts) == 1:  # no thread pool: 20 us less
                 return [self._inner.encode(prefixed[0], add_special_tokens=False)]
             return self._inner.encode_batch_fast(prefixed, add_special_tokens=False)

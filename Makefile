@@ -1,0 +1,55 @@
+# Two commands set everything up on a fresh machine: `make demo` and `make test`. Both need Python, pip and a package
+# index only, and neither installs PyTorch.
+
+PYTHON ?= python3
+VENV := .venv
+VENV_FULL := .venv-full
+
+DEMO := "A cat sat on the mat." "A kitten rested on the rug." "The market fell sharply today." \
+        "Stocks dropped this morning." "How do I bake sourdough bread?"
+
+.PHONY: demo test test-full bench lint fmt clean
+
+demo: $(VENV)/.installed
+	$(VENV)/bin/neuralcore similarity $(DEMO)
+
+test: $(VENV)/.installed-test
+	$(VENV)/bin/python -m pytest -m "not full"
+
+test-full: $(VENV_FULL)/.installed
+	$(VENV_FULL)/bin/python -m pytest
+
+bench: $(VENV_FULL)/.installed
+	$(VENV_FULL)/bin/python -m benchmarks.run
+
+lint: $(VENV)/.installed-lint
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+fmt: $(VENV)/.installed-lint
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf $(VENV) $(VENV_FULL)
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(VENV)/bin/pip install --quiet --editable ".[test]"
+	touch $@
+
+$(VENV)/.installed-lint: $(VENV)/.installed-test
+	$(VENV)/bin/pip install --quiet --editable ".[test,lint]"
+	touch $@
+
+# torch first and by itself: the pinned version has a CPU build where the index offers one.
+$(VENV_FULL)/.installed: pyproject.toml tests/requirements-full.txt
+	$(PYTHON) -m venv $(VENV_FULL)
+	$(VENV_FULL)/bin/pip install --quiet torch==2.13.0
+	$(VENV_FULL)/bin/pip install --quiet --editable ".[test]" --requirement tests/requirements-full.txt
+	touch $@

@@ -1,0 +1,85 @@
+"""Imports point down only: docs/architecture.md draws the layers, this holds them."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "src/neuralcore/embedding"
+PACKAGE = "neuralcore.embedding"
+
+LAYERS = [
+    {"errors", "types", "config", "settings", "cpu"},
+    {"pooling", "batch", "providers", "progress"},
+    {"tokenizer", "session", "models"},
+    {"encoder"},
+    {"loader"},
+    {"stream"},
+    {"engine"},
+    {"cli"},
+]
+WALLS = {
+    "onnxruntime": {"session"},
+    "tokenizers": {"tokenizer"},
+    "huggingface_hub": {"models.store.hub"},
+    "safetensors": {"models.build.checkpoint"},
+    "onnx": {"models.build"},
+    "click": {"cli"},
+    "rich": {"cli", "progress"},
+    "pyarrow": {"cli"},
+    "filelock": {"models.store.files"},
+    "platformdirs": {"settings"},
+}
+
+
+def modules() -> dict[str, Path]:
+    paths = {path: path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for path in ROOT.rglob("*.py")}
+    return {name.removesuffix(".__init__"): path for path, name in paths.items() if name != "__init__"}
+
+
+def imports(name: str, path: Path) -> set[str]:
+    """Full names of everything a module imports, wherever in it."""
+    own = f"{PACKAGE}.{name}".split(".")
+    base = own if path.name == "__init__.py" else own[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parent = base[: len(base) - node.level + 1] if node.level else []
+            module = ".".join([*parent, *([node.module] if node.module else [])])
+            found |= {f"{module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def layer(name: str) -> int:
+    return next(number for number, layer in enumerate(LAYERS) if name.split(".", maxsplit=1)[0] in layer)
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_module_imports_only_from_lower_layers(name):
+    own = [
+        full.removeprefix(f"{PACKAGE}.") for full in imports(name, modules()[name]) if full.startswith(PACKAGE + ".")
+    ]
+    top = name.split(".")[0]
+    above = [other for other in own if other.split(".")[0] != top and layer(other) > layer(name)]
+    beside = [other for other in own if layer(name) >= 2 and other.split(".")[0] != top and layer(other) == layer(name)]
+    assert not above + beside
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_foreign_library_is_imported_in_its_wall_only(name):
+    for full in imports(name, modules()[name]):
+        homes = WALLS.get(full.split(".")[0])
+        assert homes is None or any(name == home or name.startswith(f"{home}.") for home in homes), full
+
+
+def test_environment_is_read_in_one_place():
+    readers = {
+        name for name, path in modules().items() if "os.environ" in path.read_text() or "getenv" in path.read_text()
+    }
+    assert readers == {"settings"}
+
+
+def test_files_are_small_rooms():
+    assert max(len(path.read_text().splitlines()) for path in modules().values()) <= 400

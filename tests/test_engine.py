@@ -1,0 +1,343 @@
+import pickle
+import subprocess
+import sys
+import threading
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from neuralcore.embedding import (
+    EmbeddingEngine,
+    EmbeddingType,
+    InferenceError,
+    InputError,
+    ModelConfig,
+    ModelCorrupt,
+    PoolingStrategy,
+    ProviderUnavailable,
+    UnsupportedModel,
+)
+from neuralcore.embedding.stream import WINDOW_TEXTS
+from tests import tiny_model
+
+TEXTS = ["the cat sat on the mat", "a dog", "", "the big red tree " * 20]
+
+
+@pytest.fixture
+def load(tiny_folder, tmp_path):
+    return lambda **options: EmbeddingEngine.from_pretrained(tiny_folder, cache_dir=tmp_path / "cache", **options)
+
+
+@pytest.fixture
+def engine(load):
+    with load() as engine:
+        yield engine
+
+
+def test_vectors_have_the_promised_shape_and_type(engine):
+    assert engine.embed("the cat").shape == (engine.dimension,) == (tiny_model.DIMENSION,)
+    batch = engine.embed_batch(TEXTS)
+    assert (batch.shape, batch.dtype) == ((4, 48), np.float32)
+    np.testing.assert_allclose(np.linalg.norm(batch, axis=1), 1, atol=1e-6)
+
+
+def test_no_texts_give_no_vectors(engine):
+    assert engine.embed_batch([]).shape == (0, engine.dimension)
+    assert list(engine.embed_stream(iter([]))) == []
+    assert engine.count_tokens([]).shape == (0,)
+
+
+@pytest.mark.parametrize("several", [list, tuple, iter, np.array, dict.fromkeys])
+def test_batch_takes_any_iterable(engine, several):
+    np.testing.assert_allclose(engine.embed_batch(several(TEXTS)), engine.embed_batch(TEXTS), atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["embed_batch", "embed_stream", "count_tokens"])
+@pytest.mark.parametrize("single", ["one text", b"bytes"])
+def test_one_text_where_several_belong_is_refused(engine, method, single):
+    with pytest.raises(InputError, match="got one"):
+        getattr(engine, method)(single)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, ["a"], b"bytes"])
+def test_several_where_one_text_belongs_are_refused(engine, wrong):
+    with pytest.raises(InputError, match="embed_batch"):
+        engine.embed(wrong)
+
+
+def test_error_carries_the_index_of_the_text(engine):
+    texts = ["the cat"] * (WINDOW_TEXTS + 5)
+    for wrong in (None, "lone \ud800 surrogate"):
+        texts[WINDOW_TEXTS + 2] = wrong
+        with pytest.raises(InputError) as caught:
+            engine.embed_batch(texts)
+        assert caught.value.index == WINDOW_TEXTS + 2
+
+
+def test_a_megabyte_of_text_is_cut_like_any_other(engine):
+    text = "the cat sat on the mat " * 45_000
+    assert len(text) > 1_000_000
+    np.testing.assert_allclose(engine.embed(text), engine.embed("the cat sat on the mat " * 10), atol=1e-6)
+
+
+def test_tokens_are_counted_before_the_cut(engine):
+    assert engine.count_tokens(["the cat", "", "the " * 100]).tolist() == [4, 2, 102]
+    assert engine.max_tokens == 32
+
+
+def test_cut_is_silent_by_default(engine):
+    engine.embed(TEXTS[3])  # warnings are errors here
+
+
+def test_cut_warns_when_asked(load):
+    with load(truncation="warn") as engine:
+        with pytest.warns(UserWarning, match="1 texts were cut to 32 tokens; the first is text 3 with 82"):
+            vectors = engine.embed_batch(TEXTS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            engine.embed_batch(TEXTS[:3])
+    assert len(vectors) == 4
+
+
+def test_cut_is_an_error_when_asked(load):
+    with load(truncation="error") as engine, pytest.raises(InputError) as caught:
+        engine.embed_batch(TEXTS)
+    assert (caught.value.index, caught.value.limit) == (3, 32)
+
+
+def test_limit_can_be_set_up_to_the_positions(load):
+    with load(max_tokens=64) as longer, load(max_tokens=8) as shorter:
+        assert (longer.max_tokens, shorter.max_tokens) == (64, 8)
+        assert np.abs(longer.embed(TEXTS[3]) - shorter.embed(TEXTS[3])).max() > 1e-3
+    with pytest.raises(InputError, match="at most 64"):
+        load(max_tokens=65)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"threads": 0},
+        {"truncation": "maybe"},
+        {"dimensions": 0},
+        {"dimensions": 49},
+        {"device": "tpu"},
+        {"precision": "int3"},
+        {"max_tokens": 2},
+    ],
+)
+def test_options_out_of_range_are_refused(load, wrong):
+    with pytest.raises(InputError):
+        load(**wrong)
+
+
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+def test_device_that_is_not_there_is_an_error(load, device):
+    with pytest.raises(ProviderUnavailable, match=device):
+        load(device=device)
+
+
+def test_auto_takes_the_cpu_here(load):
+    with load(device="auto") as engine:
+        assert engine.device == "cpu"
+
+
+def test_fewer_dimensions_are_the_first_ones_at_unit_length(load, engine):
+    full = engine.embed_batch(TEXTS).astype(np.float64)[:, :10]
+    with load(dimensions=10) as short:
+        assert short.dimension == 10
+        expected = full / np.linalg.norm(full, axis=1, keepdims=True)
+        np.testing.assert_allclose(short.embed_batch(TEXTS), expected, atol=1e-6)
+
+
+def test_prefixes_are_added_by_type(tmp_path):
+    prompts = {"query": "red ", "document": "blue ", "clustering": "big "}
+    folder = tiny_model.write(tmp_path / "asymmetric", prompts=prompts)
+    plain = tiny_model.write(tmp_path / "plain")
+    cache = tmp_path / "cache"
+    with (
+        EmbeddingEngine.from_pretrained(folder, cache_dir=cache) as asymmetric,
+        EmbeddingEngine.from_pretrained(plain, cache_dir=cache) as symmetric,
+    ):
+        assert asymmetric.config.asymmetric
+        assert not symmetric.config.asymmetric
+        expected = symmetric.embed_batch(["red the cat", "blue the cat", "big the cat"])
+        actual = [
+            asymmetric.embed_query("the cat"),
+            asymmetric.embed("the cat"),
+            asymmetric.embed_batch(["the cat"], embedding_type="clustering")[0],
+        ]
+        np.testing.assert_allclose(np.stack(actual), expected, atol=1e-6)
+        assert asymmetric.count_tokens(["the cat"], embedding_type=EmbeddingType.QUERY).tolist() == [5]
+        with pytest.raises(InputError, match="clustering, document, query"):
+            asymmetric.embed("the cat", embedding_type="poem")
+
+
+def test_stream_yields_blocks_in_order_and_reads_one_window_ahead(engine):
+    read = []
+
+    def lines():
+        for number in range(5 * WINDOW_TEXTS + 3):
+            read.append(number)
+            yield "the cat" if number % 2 else "a dog ran"
+
+    expected = engine.embed_batch(["a dog ran", "the cat"])
+    n_seen = 0
+    for block in engine.embed_stream(lines()):
+        np.testing.assert_allclose(block, expected[(n_seen + np.arange(len(block))) % 2], atol=1e-6)
+        n_seen += len(block)
+        assert len(read) <= n_seen + 2 * WINDOW_TEXTS
+    assert n_seen == len(read) == 5 * WINDOW_TEXTS + 3
+
+
+def test_stream_reads_the_iterable_in_the_callers_thread(engine):
+    threads = set()
+
+    def lines():
+        for _ in range(2 * WINDOW_TEXTS):
+            threads.add(threading.get_ident())
+            yield "the cat"
+
+    for _ in engine.embed_stream(lines()):
+        pass
+    assert threads == {threading.get_ident()}
+
+
+def test_error_of_the_iterable_reaches_the_caller_after_whole_blocks(engine):
+    def lines():
+        yield from ["the cat"] * (2 * WINDOW_TEXTS)
+        raise OSError("disk gone")
+
+    stream = engine.embed_stream(lines())
+    assert len(next(stream)) == WINDOW_TEXTS
+    with pytest.raises(OSError, match="disk gone"):
+        next(stream)
+
+
+def test_unfinished_stream_can_be_dropped(engine):
+    stream = engine.embed_stream("the cat" for _ in range(10 * WINDOW_TEXTS))
+    next(stream)
+    stream.close()
+    assert engine.embed("the cat").shape == (48,)
+
+
+def test_engine_from_files_equals_engine_by_folder(engine, tiny_folder, tmp_path):
+    model = next((tmp_path / "cache").rglob("model.onnx"))
+    with EmbeddingEngine(model, tiny_folder / "tokenizer.json") as own:
+        assert own.config == replace(engine.config, name=own.config.name)
+        np.testing.assert_array_equal(own.embed_batch(TEXTS), engine.embed_batch(TEXTS))
+
+
+@pytest.mark.parametrize("pooling", list(PoolingStrategy))
+@pytest.mark.parametrize("normalize", [True, False])
+def test_configuration_other_than_the_graphs_is_honoured(engine, tiny_folder, tmp_path, pooling, normalize):
+    """The graph pools by mean and normalises; any other wish is computed from its token vectors."""
+    model = next((tmp_path / "cache").rglob("model.onnx"))
+    config = replace(engine.config, pooling=pooling, normalize=normalize)
+    hidden = run_alone(model, engine, "a dog ran")
+    wanted = {"cls": hidden[0], "max": hidden.max(axis=0), "last_token": hidden[-1]}
+    expected = wanted.get(pooling, hidden.mean(axis=0))
+    expected = expected / np.linalg.norm(expected) if normalize else expected
+    with EmbeddingEngine(model, tiny_folder / "tokenizer.json", config) as other:
+        np.testing.assert_allclose(other.embed_batch([TEXTS[3], "a dog ran"])[1], expected, atol=2e-6)
+
+
+def run_alone(model, engine, text):
+    import onnxruntime
+
+    ids = np.array([[2, *engine._tokenizer.encode([text]).ids[1:]]], np.int64)
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    return session.run(["last_hidden_state"], feeds)[0][0].astype(np.float64)
+
+
+def test_repository_with_an_onnx_file_works_as_it_is(tiny_folder, engine, tmp_path):
+    built = next((tmp_path / "cache").rglob("model.onnx"))
+    for name in ("model.onnx", "onnx/model.onnx", "something_else.onnx"):
+        folder = tmp_path / name.replace("/", "_")
+        tiny_model.write(folder)
+        (folder / "model.safetensors").unlink()
+        place_onnx(built, folder / name)
+        with EmbeddingEngine.from_pretrained(folder, cache_dir=tmp_path / "unused") as as_found:
+            np.testing.assert_allclose(as_found.embed_batch(TEXTS), engine.embed_batch(TEXTS), atol=1e-6)
+    assert not (tmp_path / "unused").exists()
+
+
+def place_onnx(built, path):
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(built.read_bytes())
+    (path.parent / "model.onnx.data").write_bytes(built.with_name("model.onnx.data").read_bytes())
+
+
+def test_two_unusual_onnx_files_are_ambiguous(tiny_folder, tmp_path):
+    (tiny_folder / "model.safetensors").unlink()
+    for name in ("one.onnx", "two.onnx"):
+        (tiny_folder / name).write_bytes(b"")
+    with pytest.raises(UnsupportedModel, match=r"one\.onnx, two\.onnx"):
+        EmbeddingEngine.from_pretrained(tiny_folder)
+
+
+def test_folder_without_weights_says_what_is_missing(tiny_folder, tmp_path):
+    (tiny_folder / "model.safetensors").unlink()
+    (tiny_folder / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(UnsupportedModel, match="pickled weights are not opened"):
+        EmbeddingEngine.from_pretrained(tiny_folder)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(UnsupportedModel, match="no model folder"):
+        EmbeddingEngine.from_pretrained(empty)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "modules.json"])
+def test_truncated_file_is_named(tiny_folder, tmp_path, name):
+    path = tiny_folder / name
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ModelCorrupt) as caught:
+        EmbeddingEngine.from_pretrained(tiny_folder, cache_dir=tmp_path / "cache")
+    assert name in caught.value.path
+
+
+def test_engine_pickles_as_how_to_load_it(engine):
+    data = pickle.dumps(engine)
+    assert len(data) < 2000
+    with pickle.loads(data) as copy:
+        np.testing.assert_array_equal(copy.embed_batch(TEXTS), engine.embed_batch(TEXTS))
+        assert copy.threads == engine.threads
+
+
+def test_engine_from_files_pickles_too(engine, tiny_folder, tmp_path):
+    model = next((tmp_path / "cache").rglob("model.onnx"))
+    config = ModelConfig(name="own", dimension=48, max_tokens=16, pooling=PoolingStrategy.CLS)
+    own = EmbeddingEngine(model, tiny_folder / "tokenizer.json", config, threads=1)
+    copy = pickle.loads(pickle.dumps(own))
+    assert copy.config == config
+    np.testing.assert_array_equal(copy.embed("the cat"), own.embed("the cat"))
+
+
+def test_closed_engine_refuses_and_closes_twice(load):
+    engine = load()
+    engine.warmup()
+    engine.close()
+    engine.close()
+    with pytest.raises(InferenceError, match="closed"):
+        engine.embed("the cat")
+
+
+def test_representation_says_what_it_is(engine):
+    assert repr(engine).startswith("EmbeddingEngine('tiny', dimension=48, device='cpu', threads=")
+
+
+def test_progress_is_silent_when_piped(engine, capfd):
+    engine.embed_batch(TEXTS, progress=True)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_engine_left_open_lets_the_process_end(tiny_folder, tmp_path):
+    code = (
+        "import sys; from neuralcore.embedding import EmbeddingEngine as E;"
+        "e = E.from_pretrained(sys.argv[1], cache_dir=sys.argv[2], threads=2); print(e.embed_batch(['a'] * 99).shape)"
+    )
+    command = [sys.executable, "-W", "error", "-c", code, str(tiny_folder), str(tmp_path / "c")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert (result.stdout, result.stderr) == ("(99, 48)\n", "")
