@@ -96,11 +96,11 @@ class ModelFolder:
     @property
     def max_positions(self) -> int:
         """Most tokens the model can take."""
-        architecture = self.architecture
-        positions = architecture.get("max_position_embeddings") or _UNLIMITED
-        if architecture.get("model_type") in {"mpnet", "roberta", "xlm-roberta", "camembert"}:
-            positions -= 2  # their positions begin after the pad token's
-        return int(max(positions, architecture.get("n_positions") or 0))
+        named = (self.architecture.get(key) for key in ("max_position_embeddings", "n_positions"))
+        positions = max((int(number) for number in named if number), default=_UNLIMITED)
+        # In these families, positions begin after the pad token's.
+        after_pad = self.architecture.get("model_type") in {"mpnet", "roberta", "xlm-roberta", "camembert"}
+        return positions - 2 if after_pad else positions
 
     def config(self) -> ModelConfig:
         """The model's configuration.

@@ -1,0 +1,1 @@
+"""One file per competitor: NAME, load(model_folder, threads) and embed(model, texts)."""
