@@ -18,14 +18,14 @@ def find_folder(model: str) -> Path:
         model: a folder, or a name that is fetched if need be.
     """
     folder = Path(model).expanduser()
-    return folder.resolve() if folder.is_dir() else make_store().fetch(model)
+    return folder.absolute() if folder.is_dir() else make_store().fetch(model)
 
 
 def prepare(source: Path, folder: Path, cache: Path) -> None:
     """Make a folder that every target can load, and fill this package's cache for it.
 
-    It links to the original files and adds `onnx/`, the graph this package builds. tokenizer_config.json says the limit
-    that sentence_bert_config.json has: fastembed looks only there, and would cut at 512 tokens where the others cut at 256.
+    It links to the original files and adds `onnx/`, the graph this package builds. tokenizer_config.json is given the
+    limit of sentence_bert_config.json: fastembed looks only there, and would cut at 512 tokens, the others at 256.
 
     Args:
         source: a folder laid out as by sentence-transformers.

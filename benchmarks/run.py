@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from .agreement import Agreement, compare
-from .machine import cpu_model
+from .machine import cpu_model, keep_to_cores
 from .models import find_folder, prepare, thread_variables
 from .report import print_table, show_progress
 from .summary import Summary, as_rows, summarize
 from .texts import QUICK, workloads
 
 _ROOT = Path(__file__).parent.parent
-_TARGETS = [path.stem for path in sorted((_ROOT / "benchmarks/targets").glob("[a-z]*.py"))]
 _REFERENCE = "sentence_transformers_fp32"
+_FILES = (path.stem for path in (_ROOT / "benchmarks/targets").glob("[a-z]*.py"))
+_TARGETS = sorted(_FILES, key=lambda name: (name != _REFERENCE, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ def main() -> None:
         scratch = Path(temporary)
         folder = scratch / "model" / source.name
         prepare(source, folder, scratch / "cache")
+        keep_to_cores(args.threads)  # inherited by each measurement, before it starts any thread
         setup = Setup(folder, scratch, args.threads, args.workloads, _pythons(args.python))
         rounds = [{target: _measure(target, setup) for target in args.targets} for _ in range(args.rounds)]
         reference = _choose_reference(rounds)
@@ -135,7 +137,9 @@ def _print_results(
     ran = {target: summary for target, summary in summaries.items() if not summary.could_not_run}
     title = f"{Path(args.model).name}, {args.threads} threads, {args.rounds} rounds, {cpu_model()}"
     print_table(title, ["", *(summary.name for summary in ran.values())], as_rows(ran, agreements, reference))
-    print(f"Times: best (median of rounds) and, x, how many times as fast as {summaries[reference].name}, by rounds.")
+    print(
+        f"Times: best, (median of the rounds), and how many times as fast as {summaries[reference].name} in the same round."
+    )
     for target, summary in summaries.items():
         if summary.could_not_run:
             print(f"{target} could not run: {summary.could_not_run}")

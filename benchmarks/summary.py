@@ -55,4 +55,5 @@ def as_rows(summaries: Mapping[str, Summary], agreements: Mapping[str, Agreement
 def _cell(times: Sequence[float], base: Sequence[float]) -> str:
     # The ratio is taken within each round, so that a machine that slows down from round to round does not matter.
     ratio = median(theirs / own for own, theirs in zip(times, base, strict=True))
-    return f"{seconds(min(times))} ({seconds(median(times))}) {ratio:.2f}x"
+    middle = f" ({seconds(median(times))})" if len(times) > 1 else ""
+    return f"{seconds(min(times))}{middle} {ratio:5.2f}x"

@@ -2,9 +2,9 @@
 
 Real texts come from Python's own documentation, `pydoc_data.topics`, which is on every machine with Python. It differs
 from one Python to the next: compare numbers of one Python only (`digest` tells).
-- Sentences: its blocks (between blank lines, whitespace folded) split after . ! ? or ; those of more than 20 characters.
-- Paragraphs: there are only about 300 blocks of more than 300 characters, so a paragraph is a run of neighbouring blocks
-  of one topic, from any block on until it has more than 300 characters. Neighbouring runs overlap; no two are equal.
+- Sentences: its blocks (between blank lines, whitespace folded) split after . ! ? and ; where more than 20 characters.
+- Paragraphs: only about 300 blocks have more than 300 characters, so a paragraph is a run of neighbouring blocks of one
+  topic, from any block on until it has more than 300 characters. Neighbouring runs overlap; no two are equal.
 Both are sampled without repetition and with a fixed seed. Only the `seed` texts repeat one sentence.
 """
 

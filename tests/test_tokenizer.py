@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as HfTokenizer
 from tokenizers import normalizers
+from tokenizers.models import WordLevel
 
 from neuralcore.embedding.errors import InputError, ModelCorrupt, UnsupportedModel
 from neuralcore.embedding.tokenizer import Tokenizer
@@ -186,12 +187,28 @@ def test_lowercase_changes_nothing_where_the_file_lowers(minilm_folder):
     assert rows(tokenizer.encode(expected.texts)) == expected.ids
 
 
-def test_pad_id_is_that_of_the_vocabulary(tiny, tmp_path):
+def test_pad_id_is_that_of_the_file(tmp_path):
+    """MPNet's vocabulary holds a stray [PAD] besides the <pad> it uses."""
     inner = tiny_model.tokenizer()
     inner.add_special_tokens(["<pad>"])
-    assert tiny.pad_id == 0
+    pad_id = inner.token_to_id("<pad>")
+    inner.enable_padding(pad_id=pad_id, pad_token="<pad>")
     inner.save(str(tmp_path / "tokenizer.json"))
-    assert Tokenizer(tmp_path / "tokenizer.json", max_tokens=LIMIT).pad_id == inner.token_to_id("[PAD]")
+    assert inner.token_to_id("[PAD]") == 0 != pad_id
+    assert Tokenizer(tmp_path / "tokenizer.json", max_tokens=LIMIT).pad_id == pad_id
+
+
+@pytest.mark.parametrize(("token", "expected"), [("[PAD]", 7), ("<pad>", 7), ("other", 0)])
+def test_pad_id_of_a_file_without_padding_is_found_by_name(token, expected, tmp_path):
+    words = WordLevel({**{f"w{number}": number for number in range(7)}, token: 7}, unk_token="w0")
+    HfTokenizer(words).save(str(tmp_path / "tokenizer.json"))
+    assert Tokenizer(tmp_path / "tokenizer.json", max_tokens=LIMIT).pad_id == expected
+
+
+def test_tokenizer_without_special_tokens_frames_nothing(tmp_path):
+    words = WordLevel({"w0": 0, "w1": 1}, unk_token="w0")
+    HfTokenizer(words).save(str(tmp_path / "tokenizer.json"))
+    assert rows(Tokenizer(tmp_path / "tokenizer.json", max_tokens=LIMIT).encode(["w1", ""])) == [[1], []]
 
 
 @pytest.mark.parametrize("max_tokens", [-1, 0, 1, 2])

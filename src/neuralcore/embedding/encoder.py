@@ -64,16 +64,14 @@ class OnnxEncoder:
         self._budget = _BUDGET_TOKENS.get(device, _GPU_BUDGET_TOKENS)
         gpu = gpu or GpuOptions()
         self._open: Callable[[int], OnnxSession] = lambda n: OnnxSession(path, device=device, n_threads=n, gpu=gpu)
-        self._lock = Lock()
-        self._closed = False
-        self._start()
-        self._output, self._pooled = _choose_output(self._wide, config, path)
+        self._output, self._pooled = _choose_output(self._start(), config, path)
 
-    def _start(self) -> None:
-        self._pid = os.getpid()
-        self._wide: OnnxSession = self._open(self._threads)
-        self._narrow: OnnxSession | None = self._wide if self._threads == 1 or self.device != "cpu" else None
+    def _start(self) -> OnnxSession:
+        self._pid, self._lock = os.getpid(), Lock()
+        self._narrow: OnnxSession | None = None
         self._pool: ThreadPoolExecutor | None = None
+        self._wide: OnnxSession | None = self._open(self._threads)
+        return self._wide
 
     def encode(self, tokens: TokenBatch, advance: Advance | None = None) -> Vectors:
         """See `Encoder.encode`.
@@ -82,10 +80,10 @@ class OnnxEncoder:
             OutOfMemory: one text alone does not fit.
             InferenceError: ONNX Runtime failed, or a vector is not finite.
         """
-        self._check_alive()
+        wide = self._wide_session()
         out = np.zeros((len(tokens), self._config.dimension), np.float32)
         side_by_side = len(tokens) >= self._n_side_by_side > 1
-        session = self._narrow_session() if side_by_side else self._wide
+        session = self._narrow_session() if side_by_side else wide
 
         def run(rows: Lengths) -> None:
             self._run(session, tokens, rows, out)
@@ -103,21 +101,17 @@ class OnnxEncoder:
     def close(self) -> None:
         """See `Encoder.close`."""
         with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            if self._pool:
-                self._pool.shutdown()
-            self._pool = self._narrow = None
-            del self._wide
+            pool, self._pool = self._pool, None
+            self._wide = self._narrow = None
+        if pool:
+            pool.shutdown()
 
-    def _check_alive(self) -> None:
-        if self._closed:
+    def _wide_session(self) -> OnnxSession:
+        wide = self._wide
+        if wide is None:
             raise InferenceError(self.device, "the engine was closed")
-        if self._pid != os.getpid():
-            # Threads do not survive fork(): a run would wait for them for ever. A child opens its own sessions.
-            self._lock = Lock()
-            self._start()
+        # Threads do not survive fork(): a run would wait for them for ever. A child opens its own sessions.
+        return wide if self._pid == os.getpid() else self._start()
 
     def _narrow_session(self) -> OnnxSession:
         with self._lock:

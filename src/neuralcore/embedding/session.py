@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,17 @@ _RUNTIME_ERRORS = _runtime_errors()
 _RUN_ERRORS: tuple[type[BaseException], ...] = (MemoryError, *_RUNTIME_ERRORS)
 
 
+def _abandon_sessions() -> None:
+    """In a forked child: never destroy the parent's sessions. Their threads are not here, and would be waited for."""
+    for session in _LIVE:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session._session))
+
+
+_LIVE: weakref.WeakSet[OnnxSession] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_sessions)
+
+
 class OnnxSession:
     """An ONNX model on one device.
 
@@ -49,6 +63,7 @@ class OnnxSession:
         if device != "cpu":
             ort.preload_dlls()  # finds CUDA and cuDNN that came as Python packages
         self._session = _open(path, _options(n_threads), providers)
+        _LIVE.add(self)
         self.provider: str = self._session.get_providers()[0]
         if self.provider != providers[0][0]:
             available = ort.get_available_providers()

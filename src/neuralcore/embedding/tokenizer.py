@@ -37,6 +37,7 @@ class Tokenizer:
 
     def __init__(self, path: Path, *, max_tokens: int, lowercase: bool = False) -> None:
         self._inner = _load(path)
+        self._file_padding = self._inner.padding
         self._inner.no_padding()
         self._inner.no_truncation()
         if lowercase:
@@ -48,7 +49,9 @@ class Tokenizer:
 
     @property
     def pad_id(self) -> int:
-        """The id that fills padding."""
+        """The id that fills padding: the file's own, else that of the usual names."""
+        if self._file_padding:  # MPNet's vocabulary holds a stray [PAD] besides the <pad> it uses
+            return int(self._file_padding["pad_id"])
         known = (self._inner.token_to_id(token) for token in ("[PAD]", "<pad>"))
         return next((token_id for token_id in known if token_id is not None), 0)
 
