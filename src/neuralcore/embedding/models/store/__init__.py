@@ -172,7 +172,7 @@ class Store:
                 attempts.append(Attempt(source, _first_line(error)))
             _log.info("%s: %s: %s", spec.name, *attempts[-1])
         if corrupt:
-            raise corrupt
+            raise _as_last_word(corrupt, attempts) from corrupt
         raise ModelUnavailable(spec.name, attempts, advice=self._advice())
 
     def _fetchers(self, spec: ModelSpec, *, refresh: bool) -> Iterator[tuple[str, Callable[[], Path]]]:
@@ -315,6 +315,13 @@ def _digest(*parts: str) -> str:
 
 def _as_name(text: str) -> str:
     return text.replace("/", "--")
+
+
+def _as_last_word(corrupt: ModelCorrupt, attempts: Sequence[Attempt]) -> ModelCorrupt:
+    """A damaged file that no source could replace."""
+    others = "; ".join(f"{source}: {reason}" for source, reason in attempts if reason != str(corrupt))
+    advice = f"No other source had it: {others}." if others else ""
+    return ModelCorrupt(corrupt.path, expected=corrupt.expected, actual=corrupt.actual, advice=advice)
 
 
 def _first_line(error: Exception) -> str:
