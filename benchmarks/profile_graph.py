@@ -10,6 +10,7 @@ import json
 import tempfile
 import time
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def main() -> None:
     folder = find_folder(args.model)
     path = make_store().ensure(args.model).model_path
     results = [_measure(path, ModelFolder(folder).architecture, shape, args) for shape in args.shapes]
-    shares = [share for share, _, _ in results]
+    shares = _without_trifles([share for share, _, _ in results])
     header = ["", *(f"{n_texts} x {n_tokens}" for n_texts, n_tokens in args.shapes)]
     names = sorted(set().union(*shares), key=lambda name: -sum(share[name] for share in shares))
     rows = [[name, *(f"{share[name]:.1%}" for share in shares)] for name in names]
@@ -60,7 +61,7 @@ def _shape(text: str) -> tuple[int, int]:
 
 
 def _measure(
-    path: Path, architecture: Any, shape: tuple[int, int], args: argparse.Namespace
+    path: Path, architecture: Mapping[str, int], shape: tuple[int, int], args: argparse.Namespace
 ) -> tuple[Counter[str], float, float]:
     """Share of time by kind of operation, seconds of a run without profiling, and GFLOP/s from it."""
     options = session._options(args.threads)
@@ -101,11 +102,17 @@ def _shares(events: list[dict[str, Any]]) -> Counter[str]:
     return Counter({kind: total / totals.total() for kind, total in totals.items()})
 
 
-def _n_operations(architecture: Any, n_texts: int, n_tokens: int) -> int:
+def _without_trifles(shares: Sequence[Counter[str]]) -> list[Counter[str]]:
+    """Kinds that nowhere take as much as 1%, as one kind."""
+    kept = {name for share in shares for name, part in share.items() if part >= 0.01}
+    return [Counter({n: share[n] for n in kept} | {"others": 1 - sum(share[n] for n in kept)}) for share in shares]
+
+
+def _n_operations(architecture: Mapping[str, int], n_texts: int, n_tokens: int) -> int:
     """Multiplications and additions of the matrix products: four projections, two of the FFN, scores and their sums."""
     hidden, inner = architecture["hidden_size"], architecture["intermediate_size"]
     products = 4 * hidden * hidden + 2 * hidden * inner + 2 * n_tokens * hidden
-    n_layers: int = architecture["num_hidden_layers"]
+    n_layers = architecture["num_hidden_layers"]
     return 2 * n_texts * n_tokens * n_layers * products
 
 

