@@ -30,7 +30,7 @@ from neuralcore.embedding.errors import (
 TRIED = [Attempt("cache", "not there"), Attempt("hub", "no route to host")]
 EXAMPLES = [
     EmbeddingError("something"),
-    UnsupportedModel("all-minlm", "no such model", closest=["all-MiniLM-L6-v2", "all-mpnet-base-v2"]),
+    UnsupportedModel("all-minlm", "no such model.", closest=["all-MiniLM-L6-v2", "all-mpnet-base-v2"]),
     ModelUnavailable("bge-small-en-v1.5", TRIED, advice="Connect once."),
     ModelUnavailable.cache_not_writable("e5-small-v2", OSError(30, "Read-only file system")),
     ModelCorrupt("/m/model.onnx", expected="aa11", actual="bb22", advice="Delete it."),
@@ -45,7 +45,7 @@ EXAMPLES = [
 ]
 MESSAGES = [
     "something",
-    "model 'all-minlm': no such model Did you mean 'all-MiniLM-L6-v2' or 'all-mpnet-base-v2'?",
+    "model 'all-minlm': no such model. Did you mean 'all-MiniLM-L6-v2' or 'all-mpnet-base-v2'?",
     "model 'bge-small-en-v1.5' could not be had. Tried:\n  cache: not there\n  hub: no route to host\nConnect once.",
     "model 'e5-small-v2' could not be had. Tried:\n  cache: cannot write: [Errno 30] Read-only file system\n"
     "Free some space, or name another folder with cache_dir= or NEURALCORE_CACHE.",

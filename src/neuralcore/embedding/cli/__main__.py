@@ -1,0 +1,5 @@
+"""`python -m neuralcore.embedding.cli` is `neuralcore`."""
+
+from . import main
+
+main()
