@@ -35,9 +35,9 @@ def _groups_v2(cgroup: Path) -> list[Path]:
 def _read_cpu_max(path: Path) -> float | None:
     try:
         quota, period = path.read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
     except (OSError, ValueError):
         return None
-    return None if quota == "max" else int(quota) / int(period)
 
 
 def _quota_v1(cgroup: Path) -> float | None:
