@@ -1,0 +1,55 @@
+"""From a checkpoint (config.json and model.safetensors) to an ONNX graph, without PyTorch.
+
+One module per encoder family; adding a family adds a module and its name to `FAMILIES`. onnx is loaded only to build.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ...config import ModelConfig
+from ...errors import ModelCorrupt, UnsupportedModel
+
+FAMILIES = ("bert", "mpnet", "nomic_bert")
+"""Each `model_type` of config.json that can be built, by the module of this name and its `write_encoder`."""
+
+GRAPH_VERSION = 1
+"""Raised whenever the graphs that are written change: cached ones are then built anew."""
+
+
+def build_onnx(checkpoint_path: Path, architecture: Mapping[str, Any], config: ModelConfig, output_path: Path) -> None:
+    """Write an encoder as an ONNX graph, its weights beside it in `<output_path>.data`.
+
+    The graph takes `input_ids` and `attention_mask`, both int64 (batch, sequence), and gives `last_hidden_state`
+    (batch, sequence, hidden) and `sentence_embedding` (batch, hidden), pooled and normalised as `config` says. Its
+    metadata says so, too.
+
+    Args:
+        checkpoint_path: the model.safetensors.
+        architecture: config.json of the checkpoint.
+        config: pooling and normalisation.
+        output_path: the .onnx file to write.
+
+    Raises:
+        UnsupportedModel: a family, activation or variant that is not known here.
+        ModelCorrupt: a tensor is missing, has another shape, or holds NaN or infinity.
+    """
+    from .checkpoint import Checkpoint
+    from .graph import GraphWriter
+    from .head import write_head
+
+    family = architecture.get("model_type")
+    if family not in FAMILIES:
+        raise UnsupportedModel(config.name, f"no builder for model_type {family!r} ({', '.join(FAMILIES)})")
+    write_encoder = import_module(f".{family}", __name__).write_encoder
+    with Checkpoint(checkpoint_path) as checkpoint, GraphWriter(output_path) as graph:
+        try:
+            hidden = write_encoder(graph, checkpoint, architecture)
+        except KeyError as error:
+            path = str(checkpoint_path.with_name("config.json"))
+            raise ModelCorrupt(path, expected=f"the key {error}", actual="none") from error
+        write_head(graph, hidden, config)
+        graph.save(config, version=GRAPH_VERSION)

@@ -1,0 +1,88 @@
+"""Pieces that the encoder families share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto
+
+from ...errors import UnsupportedModel
+from .checkpoint import Array, Checkpoint
+from .graph import MICROSOFT, GraphWriter
+
+# Added to the scores of padding, as transformers does: after softmax its weight is exactly zero.
+MASKED = float(np.finfo(np.float32).min)
+
+
+def activation(graph: GraphWriter, x: str, name: str) -> str:
+    """The activation that a config.json names.
+
+    Raises:
+        UnsupportedModel: not one of those known here.
+    """
+    match name:
+        case "gelu":
+            return graph.node("Gelu", x, domain=MICROSOFT)
+        case "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast":
+            return graph.node("FastGelu", x, domain=MICROSOFT)
+        case "relu":
+            return graph.node("Relu", x)
+        case "silu" | "swish":
+            return graph.node("Mul", x, graph.node("Sigmoid", x))
+    raise UnsupportedModel(name, "no such activation is known to the builder")
+
+
+def require(architecture: Mapping[str, Any], **expected: Any) -> None:
+    """Refuse variants that would be computed wrongly.
+
+    Raises:
+        UnsupportedModel: a key of config.json has another value; an absent key is as expected.
+    """
+    for key, value in expected.items():
+        actual = architecture.get(key, value)
+        if actual != value:
+            model = str(architecture.get("_name_or_path", architecture.get("model_type")))
+            raise UnsupportedModel(model, f"its config.json has {key}={actual!r}; the builder knows {value!r}")
+
+
+def int32_mask(graph: GraphWriter) -> str:
+    """The attention mask as ONNX Runtime's attention operators take it: int32 (batch, sequence)."""
+    return graph.node("Cast", "attention_mask", to=TensorProto.INT32)
+
+
+def sequence_length(graph: GraphWriter) -> str:
+    """The padded length, int64 (1,)."""
+    shape = graph.node("Shape", "input_ids")
+    return graph.node("Slice", shape, graph.ints(1), graph.ints(2))
+
+
+def read_dense(checkpoint: Checkpoint, name: str, n_in: int, n_out: int) -> tuple[Array, Array]:
+    """Weight (in, out) and bias (out,) of a Linear, whose weight checkpoints keep as (out, in)."""
+    weight = checkpoint.read(f"{name}.weight", shape=(n_out, n_in))
+    return weight.T, checkpoint.read(f"{name}.bias", shape=(n_out,))
+
+
+def read_qkv(checkpoint: Checkpoint, names: tuple[str, str, str], size: int) -> tuple[Array, Array]:
+    """Query, key and value side by side: weight (in, 3 out), bias (3 out,)."""
+    weights, biases = zip(*(read_dense(checkpoint, name, size, size) for name in names), strict=True)
+    return np.concatenate(weights, axis=1), np.concatenate(biases)
+
+
+def dense(graph: GraphWriter, checkpoint: Checkpoint, x: str, name: str, n_in: int, n_out: int) -> str:
+    """A Linear of the checkpoint."""
+    return graph.dense(x, name, *read_dense(checkpoint, name, n_in, n_out))
+
+
+def layer_norm(graph: GraphWriter, checkpoint: Checkpoint, x: str, names: tuple[str, ...], epsilon: float) -> str:
+    """A LayerNorm of the checkpoint, under one of its names."""
+    weight, bias = (checkpoint.read(*(f"{name}.{part}" for name in names), shape=(-1,)) for part in ("weight", "bias"))
+    return graph.layer_norm(x, names[0], weight, bias, epsilon)
+
+
+def add_and_norm(
+    graph: GraphWriter, checkpoint: Checkpoint, x: str, residual: str, names: tuple[str, ...], epsilon: float
+) -> str:
+    """LayerNorm(x + residual), as two operators: the fused SkipLayerNormalization is slower on CPU."""
+    return layer_norm(graph, checkpoint, graph.node("Add", x, residual), names, epsilon)

@@ -1,0 +1,139 @@
+"""NomicBERT (arXiv:2402.01613): nomic-embed-text. BERT with rotary positions and SwiGLU.
+
+Checkpoints come under two sets of names: those of the repository on the Hub (`encoder.layers.0.attn.Wqkv`, `n_embd`)
+and those of transformers >= 5 (`layers.0.self_attn.q_proj`, `hidden_size`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from ...errors import UnsupportedModel
+from .checkpoint import Array, Checkpoint
+from .graph import MICROSOFT, GraphWriter
+from .layers import MASKED, activation, add_and_norm, int32_mask, layer_norm, require, sequence_length
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    size: int
+    wide: int
+    n_layers: int
+    n_heads: int
+    epsilon: float
+    theta: float
+    n_positions: int
+
+    @classmethod
+    def of(cls, architecture: Mapping[str, Any]) -> Self:
+        def value(*keys: str) -> Any:
+            return architecture[next((key for key in keys if architecture.get(key) is not None), keys[-1])]
+
+        rope = architecture.get("rope_parameters") or {}
+        require(rope, rope_type="default")
+        positions = [architecture.get(key) for key in ("n_positions", "max_position_embeddings")]
+        if architecture.get("rotary_scaling_factor"):  # stretches the angles beyond the trained length: not built
+            positions = [architecture.get("max_trained_positions")]
+        return cls(
+            size=value("hidden_size", "n_embd"),
+            wide=value("intermediate_size", "n_inner"),
+            n_layers=value("num_hidden_layers", "n_layer"),
+            n_heads=value("num_attention_heads", "n_head"),
+            epsilon=value("layer_norm_epsilon", "layer_norm_eps"),
+            theta=float(rope.get("rope_theta") or architecture.get("rotary_emb_base") or 1000.0),
+            n_positions=max((n for n in positions if n), default=2048),
+        )
+
+
+def write_encoder(graph: GraphWriter, checkpoint: Checkpoint, architecture: Mapping[str, Any]) -> str:
+    """Write the encoder; returns the name of its last hidden state."""
+    require(architecture, prenorm=False, rotary_emb_fraction=1.0, rotary_emb_interleaved=False, num_experts=0)
+    require(architecture, parallel_block=False, causal=False, use_rms_norm=False, rotary_emb_scale_base=None)
+    if architecture.get("activation_function", "swiglu") != "swiglu" or architecture.get("hidden_act", "silu") != "silu":
+        raise UnsupportedModel("nomic_bert", "the builder knows the SwiGLU feed-forward only")
+    shape = _Shape.of(architecture)
+    x, mask = _embed(graph, checkpoint, shape), int32_mask(graph)
+    positions = graph.node("Range", graph.scalar(0), graph.node("Squeeze", sequence_length(graph)), graph.scalar(1))
+    position_ids = graph.node("Expand", graph.node("Unsqueeze", positions, graph.ints(0)), graph.node("Shape", "input_ids"))
+    for number in range(shape.n_layers):
+        x = _layer(graph, checkpoint, shape, number, x, mask, position_ids)
+    return x
+
+
+def _embed(graph: GraphWriter, checkpoint: Checkpoint, shape: _Shape) -> str:
+    words = checkpoint.read("embeddings.word_embeddings.weight", shape=(-1, shape.size))
+    if "embeddings.token_type_embeddings.weight" in checkpoint:
+        # One text is one segment, always of type 0: its embedding is part of every word's.
+        words = words + checkpoint.read("embeddings.token_type_embeddings.weight", shape=(-1, shape.size))[0]
+    word = graph.node("Gather", graph.tensor("words", words), "input_ids")
+    return layer_norm(graph, checkpoint, word, ("emb_ln", "embeddings.LayerNorm"), shape.epsilon)
+
+
+def _layer(
+    graph: GraphWriter, checkpoint: Checkpoint, shape: _Shape, number: int, x: str, mask: str, position_ids: str
+) -> str:
+    old, new = f"encoder.layers.{number}", f"layers.{number}"
+    attended = _attention(graph, checkpoint, shape, number, x, mask, position_ids)
+    norms = (f"{old}.norm1", f"{new}.post_attention_layernorm")
+    x = add_and_norm(graph, checkpoint, attended, x, norms, shape.epsilon)
+    inner = _feed_forward(graph, checkpoint, shape, number, x)
+    return add_and_norm(graph, checkpoint, inner, x, (f"{old}.norm2", f"{new}.post_mlp_layernorm"), shape.epsilon)
+
+
+def _attention(
+    graph: GraphWriter, checkpoint: Checkpoint, shape: _Shape, number: int, x: str, mask: str, position_ids: str
+) -> str:
+    old, new = f"encoder.layers.{number}.attn", f"layers.{number}.self_attn"
+    projected = graph.dense(x, f"{old}.Wqkv", *_read_qkv(checkpoint, old, new, shape.size))
+    parts = [f"{old}.{part}" for part in ("query", "key", "value")]
+    query, key, value = graph.nodes("Split", projected, outputs=parts, axis=-1, num_outputs=3)
+    query, key = (_rotate(graph, shape, part, position_ids) for part in (query, key))
+    attended = graph.node(
+        "MultiHeadAttention", query, key, value, "", mask,
+        domain=MICROSOFT, num_heads=shape.n_heads, mask_filter_value=MASKED,
+    )  # fmt: skip
+    return _dense(graph, checkpoint, attended, f"{old}.out_proj", f"{new}.o_proj", shape.size, shape.size)
+
+
+def _read_qkv(checkpoint: Checkpoint, old: str, new: str, size: int) -> tuple[Array, Array | None]:
+    if f"{old}.Wqkv.weight" in checkpoint:
+        bias = checkpoint.read(f"{old}.Wqkv.bias", shape=(3 * size,)) if f"{old}.Wqkv.bias" in checkpoint else None
+        return checkpoint.read(f"{old}.Wqkv.weight", shape=(3 * size, size)).T, bias
+    names = (f"{new}.{part}_proj.weight" for part in "qkv")
+    return np.concatenate([checkpoint.read(name, shape=(size, size)) for name in names]).T, None
+
+
+def _rotate(graph: GraphWriter, shape: _Shape, x: str, position_ids: str) -> str:
+    """Rotary positions (arXiv:2104.09864), halves rotated against each other."""
+    cosines, sines = _angles(shape)
+    tables = graph.tensor("cosines", cosines), graph.tensor("sines", sines)
+    return graph.node("RotaryEmbedding", x, position_ids, *tables, domain=MICROSOFT, num_heads=shape.n_heads)
+
+
+def _angles(shape: _Shape) -> tuple[Array, Array]:
+    """Cosines and sines, each float32 (positions, head size / 2)."""
+    head_size = shape.size // shape.n_heads
+    # float32 throughout, like the reference: at position 8,000 the rounding of the frequency shows.
+    exponent = np.arange(0, head_size, 2).astype(np.float32) / np.float32(head_size)
+    frequencies = (1.0 / np.float32(shape.theta) ** exponent).astype(np.float32)
+    angles = np.arange(shape.n_positions, dtype=np.float32)[:, None] * frequencies
+    return np.cos(angles), np.sin(angles)
+
+
+def _feed_forward(graph: GraphWriter, checkpoint: Checkpoint, shape: _Shape, number: int, x: str) -> str:
+    """SwiGLU (arXiv:2002.05202): down(up(x) * silu(gate(x)))."""
+    old, new = f"encoder.layers.{number}.mlp", f"layers.{number}.mlp"
+    up = _dense(graph, checkpoint, x, f"{old}.fc11", f"{new}.up_proj", shape.size, shape.wide)
+    gate = _dense(graph, checkpoint, x, f"{old}.fc12", f"{new}.gate_proj", shape.size, shape.wide)
+    gated = graph.node("Mul", up, activation(graph, gate, "silu"))
+    return _dense(graph, checkpoint, gated, f"{old}.fc2", f"{new}.down_proj", shape.wide, shape.size)
+
+
+def _dense(graph: GraphWriter, checkpoint: Checkpoint, x: str, old: str, new: str, n_in: int, n_out: int) -> str:
+    weight = checkpoint.read(f"{old}.weight", f"{new}.weight", shape=(n_out, n_in)).T
+    bias = checkpoint.read(f"{old}.bias", shape=(n_out,)) if f"{old}.bias" in checkpoint else None
+    return graph.dense(x, old, weight, bias)
