@@ -5,6 +5,9 @@ from one Python to the next: compare numbers of one Python only (`digest` tells)
 - Sentences: its blocks (between blank lines, whitespace folded) split after . ! ? and ; where more than 20 characters.
 - Paragraphs: only about 300 blocks have more than 300 characters, so a paragraph is a run of neighbouring blocks of one
   topic, from any block on until it has more than 300 characters. Neighbouring runs overlap; no two are equal.
+- Only prose: at least nine characters of ten are letters or spaces. Tables, grammar and code have up to four times as
+  many tokens a character, and who sorts by characters, as sentence-transformers does, then pads to twice the tokens
+  (here to 1.35 times for sentences, 1.2 for paragraphs; 1.2 for the sentences of STS-B). That would flatter this package.
 Both are sampled without repetition and with a fixed seed. Only the `seed` texts repeat one sentence.
 """
 
@@ -24,6 +27,7 @@ SEED_TEXT = "This is a sample sentence for batch embedding benchmarking."
 _SEED = 2026
 _SENTENCE_CHARACTERS = 20
 _PARAGRAPH_CHARACTERS = 300
+_PROSE_SHARE = 0.9
 
 
 def workloads() -> dict[str, list[str]]:
@@ -73,11 +77,11 @@ def _sample(texts: list[str], n: int) -> list[str]:
 
 def _all_sentences() -> list[str]:
     sentences = (part for blocks in _topics() for block in blocks for part in re.split(r"(?<=[.!?;])\s+", block))
-    return list(dict.fromkeys(part for part in sentences if len(part) > _SENTENCE_CHARACTERS))
+    return list(dict.fromkeys(part for part in sentences if len(part) > _SENTENCE_CHARACTERS and _is_prose(part)))
 
 
 def _all_paragraphs() -> list[str]:
-    return list(dict.fromkeys(run for blocks in _topics() for run in _runs(blocks)))
+    return list(dict.fromkeys(run for blocks in _topics() for run in _runs(blocks) if _is_prose(run)))
 
 
 def _runs(blocks: list[str]) -> Iterator[str]:
@@ -88,6 +92,10 @@ def _runs(blocks: list[str]) -> Iterator[str]:
             if len(run) > _PARAGRAPH_CHARACTERS:
                 yield run
                 break
+
+
+def _is_prose(text: str) -> bool:
+    return sum(character.isalpha() or character == " " for character in text) >= _PROSE_SHARE * len(text)
 
 
 @cache

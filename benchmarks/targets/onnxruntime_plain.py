@@ -1,5 +1,5 @@
-"""ONNX Runtime by hand, as a careful user writes it: batches of 32 sorted by length, padded to their longest text,
-all threads in one session with default options, mean pooling in numpy.
+"""ONNX Runtime by hand, as a careful user writes it: batches of 32 sorted by number of tokens, padded to their longest
+text, all threads in one session with default options, mean pooling in numpy.
 
 The graph is the one that this package builds (neuralcore.embedding.models.build), its output `last_hidden_state`.
 """
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 NAME = "ONNX Runtime by hand"
 
@@ -30,7 +30,7 @@ def load(model_folder: Path, threads: int) -> Model:
     max_tokens = json.loads((model_folder / "sentence_bert_config.json").read_bytes())["max_seq_length"]
     tokenizer = Tokenizer.from_file(str(model_folder / "tokenizer.json"))
     tokenizer.enable_truncation(max_tokens)
-    tokenizer.enable_padding()  # to the longest of the batch
+    tokenizer.no_padding()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     session = ort.InferenceSession(model_folder / "onnx/model.onnx", options, providers=["CPUExecutionProvider"])
@@ -38,9 +38,10 @@ def load(model_folder: Path, threads: int) -> Model:
 
 
 def embed(model: Model, texts: list[str]) -> NDArray[np.float32]:
-    order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
+    encodings = model.tokenizer.encode_batch(texts)
+    order = sorted(range(len(texts)), key=lambda row: -len(encodings[row]))
     vectors = [
-        _embed_batch(model, [texts[row] for row in order[start : start + _BATCH_TEXTS]])
+        _embed_batch(model, [encodings[row] for row in order[start : start + _BATCH_TEXTS]])
         for start in range(0, len(texts), _BATCH_TEXTS)
     ]
     out = np.concatenate(vectors)
@@ -48,10 +49,12 @@ def embed(model: Model, texts: list[str]) -> NDArray[np.float32]:
     return out
 
 
-def _embed_batch(model: Model, texts: list[str]) -> NDArray[np.float32]:
-    encodings = model.tokenizer.encode_batch(texts)
-    ids = np.array([encoding.ids for encoding in encodings], np.int64)
-    mask = np.array([encoding.attention_mask for encoding in encodings], np.int64)
+def _embed_batch(model: Model, encodings: list[Encoding]) -> NDArray[np.float32]:
+    ids = np.zeros((len(encodings), len(encodings[0])), np.int64)  # the first is the longest, and 0 pads
+    mask = np.zeros_like(ids)
+    for row, encoding in enumerate(encodings):
+        ids[row, : len(encoding)] = encoding.ids
+        mask[row, : len(encoding)] = 1
     inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
     feeds = {name: value for name, value in inputs.items() if name in model.input_names}
     hidden = model.session.run(["last_hidden_state"], feeds)[0]

@@ -1,4 +1,4 @@
-"""sentence-transformers on PyTorch, with its defaults (batches of 32, sorted by length)."""
+"""sentence-transformers on PyTorch, with its defaults (batches of 32, sorted by characters)."""
 
 from __future__ import annotations
 

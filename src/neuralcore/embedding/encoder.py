@@ -135,7 +135,9 @@ class OnnxEncoder:
         """Micro-batches within the budget and the memory bound, and small enough that every thread gets one."""
         if not len(lengths):
             return []
-        budget = min(self._budget, math.ceil(int(lengths.sum()) / n_runs))
+        budget = self._budget
+        if n_runs > 1:
+            budget = min(budget, math.ceil(int(lengths.sum()) / n_runs))
         if self._max_memory_bytes is None:
             return plan(lengths, budget)
         return plan(lengths, min(budget, self._affordable_tokens(lengths)))
