@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+from neuralcore.embedding import ModelConfig, PoolingStrategy
 from neuralcore.embedding.models.folder import ModelFolder
 from neuralcore.embedding.models.store import Manifest, make_store
 
@@ -21,7 +22,7 @@ def find_folder(model: str) -> Path:
     return folder.absolute() if folder.is_dir() else make_store().fetch(model)
 
 
-def prepare(source: Path, folder: Path, cache: Path) -> None:
+def prepare(source: Path, folder: Path, cache: Path, config: ModelConfig | None) -> None:
     """Make a folder that every target can load, and fill this package's cache for it.
 
     It links to the original files and adds `onnx/`, the graph this package builds. tokenizer_config.json is given the
@@ -31,29 +32,51 @@ def prepare(source: Path, folder: Path, cache: Path) -> None:
         source: a folder laid out as by sentence-transformers.
         folder: the folder to make; its last part is the model's name.
         cache: this package's cache.
+        config: the registry's, for a folder without sentence-transformers' files (a package index may lack them).
 
     Raises:
-        SystemExit: files are missing.
+        SystemExit: those files are missing, and the model is not in the registry.
     """
-    if not (source / "modules.json").is_file():
-        advice = "Pass the whole folder that sentence-transformers loads (a package index has only a part of it)."
-        raise SystemExit(f"{source.name} has no modules.json, so targets would not pool alike. {advice}")
     for path in source.rglob("*"):
         link = folder / path.relative_to(source)
         link.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file():
             link.symlink_to(path.resolve())
+    if not (folder / "modules.json").exists():
+        if config is None:
+            raise SystemExit(f"{source.name} has no modules.json: pass the whole folder sentence-transformers loads.")
+        _add_modules(folder, config)
     _set_limit(folder)
     manifest = make_store(cache, offline=True).ensure(folder)
     _copy_graph(manifest, folder / "onnx")
+
+
+def _add_modules(folder: Path, config: ModelConfig) -> None:
+    """Write what sentence-transformers reads besides the encoder."""
+    steps = {"Transformer": "", "Pooling": "1_Pooling"} | ({"Normalize": "2_Normalize"} if config.normalize else {})
+    modules = [
+        {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for number, (kind, path) in enumerate(steps.items())
+    ]
+    modes = {"pooling_mode_cls_token": PoolingStrategy.CLS, "pooling_mode_mean_tokens": PoolingStrategy.MEAN}
+    pooling = {key: mode == config.pooling for key, mode in modes.items()}
+    (folder / "1_Pooling").mkdir()
+    _write(folder / "1_Pooling/config.json", {"word_embedding_dimension": config.dimension, **pooling})
+    _write(folder / "sentence_bert_config.json", {"max_seq_length": config.max_tokens, "do_lower_case": False})
+    _write(folder / "modules.json", modules)
 
 
 def _set_limit(folder: Path) -> None:
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_bytes()) if path.exists() else {}
     settings["model_max_length"] = ModelFolder(folder).config().max_tokens
-    path.unlink(missing_ok=True)
-    path.write_text(json.dumps(settings))
+    settings.setdefault("pad_token", "[PAD]")  # fastembed asks for one
+    path.unlink(missing_ok=True)  # a link: the original stays as it is
+    _write(path, settings)
+
+
+def _write(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def _copy_graph(manifest: Manifest, folder: Path) -> None:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neuralcore.embedding.models.registry import get_model_config
+
 from .agreement import Agreement, compare
 from .machine import cpu_model, keep_to_cores
 from .models import find_folder, prepare, thread_variables
@@ -50,7 +52,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as temporary:
         scratch = Path(temporary)
         folder = scratch / "model" / source.name
-        prepare(source, folder, scratch / "cache")
+        prepare(source, folder, scratch / "cache", get_model_config(args.model))
         keep_to_cores(args.threads)  # inherited by each measurement, before it starts any thread
         setup = Setup(folder, scratch, args.threads, args.workloads, _pythons(args.python))
         rounds = [{target: _measure(target, setup) for target in args.targets} for _ in range(args.rounds)]
@@ -68,7 +70,9 @@ def main() -> None:
 
 def _parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description="Compare the targets.")
-    parser.add_argument("--model", required=True, help="folder laid out as by sentence-transformers, or a name")
+    parser.add_argument(
+        "--model", default="all-MiniLM-L6-v2", help="folder laid out as by sentence-transformers, or a name"
+    )
     parser.add_argument("--threads", type=int, default=2, help="threads, and cores that a target may use")
     parser.add_argument("--targets", nargs="+", default=_TARGETS, choices=_TARGETS, metavar="TARGET")
     parser.add_argument("--workloads", nargs="+", default=list(workloads()), choices=list(workloads()), metavar="NAME")

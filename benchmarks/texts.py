@@ -7,7 +7,7 @@ from one Python to the next: compare numbers of one Python only (`digest` tells)
   topic, from any block on until it has more than 300 characters. Neighbouring runs overlap; no two are equal.
 - Only prose: at least nine characters of ten are letters or spaces. Tables, grammar and code have up to four times as
   many tokens a character, and who sorts by characters, as sentence-transformers does, then pads to twice the tokens
-  (here to 1.35 times for sentences, 1.2 for paragraphs; 1.2 for the sentences of STS-B). That would flatter this package.
+  (of this prose, 1.35 times for sentences and 1.2 for paragraphs; 1.2 on STS-B). That would flatter this package.
 Both are sampled without repetition and with a fixed seed. Only the `seed` texts repeat one sentence.
 """
 
