@@ -137,7 +137,7 @@ def test_queries_get_the_query_prefix(run, tmp_path):
 
 def test_cut_texts_are_mentioned(run):
     errors = run("embed", "word " * 400).stderr.decode()
-    assert errors == "warning: 1 texts were cut to 256 tokens; the first is text 0 with 402\n"
+    assert errors == "warning: 1 text was cut to 256 tokens; the first is text 0 with 402\n"
     assert run("embed", "word " * 400, "--truncation", "truncate").stderr == b""
 
 
@@ -171,7 +171,7 @@ def test_errors_say_what_to_do_and_set_the_exit_code(run, arguments, stdin, code
         ("a.jsonl", '{"other": 1}\n', "line 1 has no column 'text'; it has 'other'"),
         ("a.jsonl", '{"text": "fine"}\n{"text": 3}\n', "line 2: column 'text' holds int"),
         ("a.jsonl", '{"text": \n', "line 1 is not JSON"),
-        ("a.csv", "id,body\n1,x\n", "row 2 has no column 'text'; it has 'id', 'body'"),
+        ("a.csv", "id,body\n1,x\n", "the header has no column 'text'; it has 'id', 'body'"),
         ("a.docx", "", "its ending must be one of"),
     ],
 )

@@ -93,7 +93,7 @@ def test_cut_is_silent_by_default(engine):
 
 def test_cut_warns_when_asked(load):
     with load(truncation="warn") as engine:
-        with pytest.warns(UserWarning, match="1 texts were cut to 32 tokens; the first is text 3 with 82"):
+        with pytest.warns(UserWarning, match="1 text was cut to 32 tokens; the first is text 3 with 82"):
             vectors = engine.embed_batch(TEXTS)
         with warnings.catch_warnings():
             warnings.simplefilter("error")

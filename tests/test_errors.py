@@ -60,9 +60,7 @@ MESSAGES = [
     "100 requests wait (limit 99); retry in 1.5 s",
     "inference failed on CPUExecutionProvider: Add node failed",
 ]
-CLASSES = [
-    value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, EmbeddingError)
-]
+CLASSES = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, EmbeddingError)]
 
 
 @pytest.fixture(params=EXAMPLES, ids=lambda error: type(error).__name__)

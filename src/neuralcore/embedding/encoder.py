@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from threading import Lock
 
@@ -84,9 +84,10 @@ class OnnxEncoder:
         out = np.zeros((len(tokens), self._config.dimension), np.float32)
         side_by_side = len(tokens) >= self._n_side_by_side > 1
         session = self._narrow_session() if side_by_side else wide
+        starved: list[Lengths] = []
 
         def run(rows: Lengths) -> None:
-            self._run(session, tokens, rows, out)
+            self._run(session, tokens, rows, out, starved)
             if advance:
                 advance(len(rows))
 
@@ -96,6 +97,8 @@ class OnnxEncoder:
         else:
             for rows in batches:
                 run(rows)
+        if starved:
+            self._run_alone(tokens, starved, out)
         return out
 
     def close(self) -> None:
@@ -115,32 +118,39 @@ class OnnxEncoder:
 
     def _narrow_session(self) -> OnnxSession:
         with self._lock:
+            self._wide_session()  # closed in the meantime?
             if self._narrow is None:
                 self._narrow = self._open(1)
             return self._narrow
 
     def _run_side_by_side(self, run: Callable[[Lengths], None], batches: list[Lengths]) -> None:
         with self._lock:
+            self._wide_session()  # closed in the meantime?
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._n_side_by_side, thread_name_prefix="neuralcore")
-        futures = [self._pool.submit(run, rows) for rows in batches]
+            futures = [self._pool.submit(run, rows) for rows in batches]
         try:
             for future in futures:
                 future.result()
         finally:
             for future in futures:
                 future.cancel()
+            wait(futures)
 
     def _plan(self, lengths: Lengths, n_runs: int) -> list[Lengths]:
-        """Micro-batches within the budget and the memory bound, and small enough that every thread gets one."""
-        if not len(lengths):
+        """Micro-batches within the budget and the memory bound, and small enough that every thread gets one.
+
+        A text without tokens is in none of them; its vector is zero.
+        """
+        rows = np.flatnonzero(lengths)
+        if not len(rows):
             return []
         budget = self._budget
         if n_runs > 1:
             budget = min(budget, math.ceil(int(lengths.sum()) / n_runs))
-        if self._max_memory_bytes is None:
-            return plan(lengths, budget)
-        return plan(lengths, min(budget, self._affordable_tokens(lengths)))
+        if self._max_memory_bytes is not None:
+            budget = min(budget, self._affordable_tokens(lengths))
+        return [rows[batch] for batch in plan(lengths[rows], budget)]
 
     def _affordable_tokens(self, lengths: Lengths) -> int:
         longest = int(lengths.max())
@@ -150,18 +160,30 @@ class OnnxEncoder:
             raise OutOfMemory(1, longest, reason=f"max_memory_bytes={self._max_memory_bytes} is too low for it")
         return affordable
 
-    def _run(self, session: OnnxSession, tokens: TokenBatch, rows: Lengths, out: Vectors) -> None:
-        """Run some texts; when they do not fit, run each half, down to one text."""
+    def _run(
+        self, session: OnnxSession, tokens: TokenBatch, rows: Lengths, out: Vectors, starved: list[Lengths]
+    ) -> None:
+        """Run some texts; when they do not fit, run each half; note a single text that does not."""
         try:
             out[rows] = self._vectors(session, tokens, rows)
         except OutOfMemory:
             if len(rows) == 1:
-                raise
+                starved.append(rows)
+                return
             for half in np.array_split(rows, 2):
-                self._run(session, tokens, half, out)
+                self._run(session, tokens, half, out, starved)
 
-    def _vectors(self, session: OnnxSession, tokens: TokenBatch, rows: Lengths) -> Vectors:
-        result = session.run(self._output, _feeds(session, *tokens.padded(rows, self._pad_id)))
+    def _run_alone(self, tokens: TokenBatch, starved: list[Lengths], out: Vectors) -> None:
+        """Run texts that did not fit beside others once more, when nothing runs and no memory is held back."""
+        tiny = TokenBatch(tokens.ids[:1], np.array([0, 1]), np.array([1]))
+        wide = self._wide_session()
+        for session in filter(None, (self._narrow, wide)):
+            self._vectors(session, tiny, np.array([0]), shrink=True)
+        for rows in starved:
+            out[rows] = self._vectors(wide, tokens, rows, shrink=True)
+
+    def _vectors(self, session: OnnxSession, tokens: TokenBatch, rows: Lengths, *, shrink: bool = False) -> Vectors:
+        result = session.run(self._output, _feeds(session, *tokens.padded(rows, self._pad_id)), shrink=shrink)
         if not self._pooled:
             result = result if result.ndim == 2 else pool(result, tokens.lengths[rows], self._config.pooling)
             result = normalize(result) if self._config.normalize else result

@@ -340,7 +340,8 @@ class EmbeddingEngine:
             reason = f"{longest} tokens, the limit is {self.max_tokens}; split it, or allow truncation='warn'"
             raise InputError(reason, index=index, limit=self.max_tokens)
         first_cut = f"the first is text {index} with {longest}"
-        warnings.warn(f"{len(cut)} texts were cut to {self.max_tokens} tokens; {first_cut}", stacklevel=2)
+        n_texts = "1 text was" if len(cut) == 1 else f"{len(cut)} texts were"
+        warnings.warn(f"{n_texts} cut to {self.max_tokens} tokens; {first_cut}", stacklevel=2)
 
 
 def _follow(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> EmbeddingEngine:

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
+from . import settings
 from .errors import InferenceError, ModelCorrupt, OutOfMemory, ProviderUnavailable
 from .providers import GpuOptions, provider_list
+
+with settings.without_telemetry():
+    import onnxruntime as ort
 
 _FATAL = 4  # ONNX Runtime would print every error that is raised here anyway
 _OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "out of memory", "ALLOC_FAILED", "BFCArena")
@@ -42,6 +45,15 @@ def _abandon_sessions() -> None:
 _LIVE: weakref.WeakSet[OnnxSession] = weakref.WeakSet()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_abandon_sessions)
+
+
+def _shrinking() -> ort.RunOptions:
+    options = ort.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
+
+
+_SHRINK = _shrinking()
 
 
 class OnnxSession:
@@ -75,15 +87,20 @@ class OnnxSession:
         self.outputs: dict[str, list[Any]] = {node.name: node.shape for node in self._session.get_outputs()}
         self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
 
-    def run(self, output: str, feeds: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    def run(self, output: str, feeds: Mapping[str, NDArray[Any]], *, shrink: bool = False) -> NDArray[np.float32]:
         """Run the model and return one output.
+
+        Args:
+            output: its name.
+            feeds: arrays by the names of the inputs.
+            shrink: give the working memory kept for later runs back to the system afterwards.
 
         Raises:
             OutOfMemory: the run did not fit; the session can still be used.
             InferenceError: anything else went wrong.
         """
         try:
-            return np.asarray(self._session.run([output], dict(feeds))[0], np.float32)
+            return np.asarray(self._session.run([output], dict(feeds), _SHRINK if shrink else None)[0], np.float32)
         except _RUN_ERRORS as error:
             message = str(error)
             if isinstance(error, MemoryError) or any(sign in message for sign in _OUT_OF_MEMORY):

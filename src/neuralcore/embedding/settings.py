@@ -5,6 +5,7 @@
 | NEURALCORE_CACHE | folder for models; default: the user's cache folder |
 | HF_ENDPOINT | address of a self-hosted mirror of the Hub |
 | HF_HUB_OFFLINE | 1, true, yes or on: no network call at all |
+| ORT_DISABLE_TELEMETRY | ONNX Runtime's own; taken as 1 here unless it is set |
 
 The Hub's client also reads its own variables (HF_TOKEN, HF_HOME, HF_HUB_CACHE, proxies), and pip its own.
 """
@@ -12,6 +13,8 @@ The Hub's client also reads its own variables (HF_TOKEN, HF_HOME, HF_HUB_CACHE, 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -36,3 +39,21 @@ def endpoint() -> str | None:
 def offline() -> bool:
     """Whether HF_HUB_OFFLINE asks for no network."""
     return os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
+
+
+@contextmanager
+def without_telemetry() -> Iterator[None]:
+    """Import onnxruntime in this block: since 1.29 it sends usage data from Linux, too, unless told not to.
+
+    Its uploading thread also makes a forked child hang when it leaves through `sys.exit()`. The variable is read once, at
+    the import, and set for that moment only; a value of the user's is left alone.
+    """
+    name = "ORT_DISABLE_TELEMETRY"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-import traceback
 import warnings
 from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
@@ -19,7 +20,9 @@ from .models import models
 from .pull import pull
 from .similarity import similarity
 
+_FAILED = 1
 _INTERRUPTED = 130
+_TERMINATED = 143
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -37,24 +40,43 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and leave with its exit code: that of the error, 2 for wrong usage, 130 when interrupted."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     warnings.showwarning = lambda message, *_, **__: click.echo(f"warning: {message}", err=True)
+    signal.signal(signal.SIGTERM, _leave)
     sys.exit(_run(arguments))
+
+
+def _leave(*_: object) -> NoReturn:
+    """Stopped by `kill` or a container's end: unwind, so that half-made files go, where the default would not."""
+    raise SystemExit(_TERMINATED)
 
 
 def _run(arguments: Sequence[str]) -> int:
     try:
         cli.main(args=list(arguments), prog_name="neuralcore", standalone_mode=False)
         sys.stdout.flush()
-    except EmbeddingError as error:
-        if "--debug" in arguments:
-            traceback.print_exc()
-        click.echo(f"error: {error}", err=True)
-        return status_of(error).exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return _INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has what it wanted. What is left to flush would raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
+    except (EmbeddingError, OSError) as error:
+        return _report(error, with_place="--debug" in arguments)
     return 0
+
+
+def _report(error: EmbeddingError | OSError, *, with_place: bool) -> int:
+    if with_place:
+        import traceback
+
+        traceback.print_exc()
+    click.echo(f"error: {error}", err=True)
+    if isinstance(error, EmbeddingError):
+        return status_of(error).exit_code
+    _discard_output()  # a full disk would fail a second time when the interpreter flushes
+    return _FAILED
+
+
+def _discard_output() -> None:
+    """Send what is left to flush nowhere: whoever read our output has left, and it would raise again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,42 +4,47 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .options import engine_options, load_engine
-from .readers import Record, read_lines, read_records
-from .writers import check_output, open_writer
 
 if TYPE_CHECKING:
     from neuralcore.embedding import EmbeddingEngine
+    from neuralcore.embedding.types import Advance, Vectors
+
+    from .readers import Chunk, Source
+
+_STDIN = "-"
 
 
 @click.command()
 @click.argument("texts", nargs=-1)
 @click.option(
-    "--input", "-i", "input_path", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A .txt (a line is a text, an empty one too), .jsonl, .csv or .parquet file.",
+    "--input", "-i", "input_path", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="A .txt (a line is a text, an empty one too), .jsonl (blank lines are skipped), .csv or .parquet file; "
+    "- for the lines of standard input.",
 )  # fmt: skip
 @click.option("--column", "-c", default="text", show_default=True, help="Column of the text (not for .txt).")
 @click.option(
     "--output", "-o", "output_path", type=click.Path(dir_okay=False, path_type=Path),
-    help="A .npy, .jsonl or .parquet file; default: JSON lines on standard output.",
+    help="A .npy (vectors only), .jsonl or .parquet file (with the input's columns; `embedding` is replaced); "
+    "default: JSON lines on standard output.",
 )  # fmt: skip
-@click.option(
-    "--type", "embedding_type", default="document", show_default=True,
-    help="document, query, or another prompt of the model.",
-)  # fmt: skip
+@click.option("--query/--document", "is_query", default=None, help="What the texts are; default: documents.")
+@click.option("--type", "type_name", metavar="NAME", help="Another prompt of the model, e.g. clustering.")
 @engine_options
 def embed(
     texts: tuple[str, ...],
     input_path: Path | None,
     column: str,
     output_path: Path | None,
-    embedding_type: str,
+    is_query: bool | None,
+    type_name: str | None,
     **options: Any,
 ) -> None:
     r"""Embed TEXTS, or --input, or the lines of standard input.
@@ -49,39 +54,65 @@ def embed(
     neuralcore embed --input docs.csv --column body --output docs.npy
     cat lines.txt | neuralcore embed --output vectors.parquet
     """
-    if texts and input_path:
-        raise click.UsageError("TEXTS and --input exclude each other.")
+    from .writers import check_output, open_writer
+
+    embedding_type = _embedding_type(is_query, type_name)
     check_output(output_path)
-    records = _records(texts, input_path, column)
-    with load_engine(options) as engine, open_writer(output_path, engine.dimension) as writer:
-        for fields, vectors in _embedded(engine, records, embedding_type, len(texts) or None):
-            writer.write(fields, vectors)
+    with (
+        _open_source(texts, input_path, column) as source,
+        load_engine(options) as engine,
+        open_writer(output_path, source, engine.dimension) as write,
+        _progress(source, to_screen=output_path is None) as advance,
+    ):
+        for chunk, vectors in _embedded(engine, source, embedding_type):
+            write(chunk, vectors)
+            advance(len(vectors))
 
 
-def _records(texts: tuple[str, ...], path: Path | None, column: str) -> Iterable[Record]:
-    if texts:
-        return [Record(text, {"text": text}) for text in texts]
-    if path:
-        return read_records(path, column)
+def _embedding_type(is_query: bool | None, name: str | None) -> str:
+    if name and is_query is not None:
+        raise click.UsageError("--type excludes --query and --document.")
+    return name or ("query" if is_query else "document")
+
+
+def _open_source(texts: tuple[str, ...], path: Path | None, column: str) -> AbstractContextManager[Source]:
+    from .readers import line_source, open_source, text_source
+
+    if texts and path:
+        raise click.UsageError("TEXTS and --input exclude each other.")
+    if path and str(path) != _STDIN:
+        return open_source(path, column)
+    if texts and texts != (_STDIN,):
+        return nullcontext(text_source(texts))
     if sys.stdin.isatty():
         click.echo("Reading texts from the terminal, one a line; Ctrl-D ends.", err=True)
-    return read_lines(sys.stdin.buffer)
+    return nullcontext(line_source(sys.stdin.buffer))
 
 
-def _embedded(
-    engine: EmbeddingEngine, records: Iterable[Record], embedding_type: str, total: int | None
-) -> Iterator[tuple[list[dict[str, Any]], Any]]:
-    """Blocks of vectors with the fields of their records, which wait here for as long as a block takes."""
+def _progress(source: Source, *, to_screen: bool) -> AbstractContextManager[Advance]:
+    """A bar, unless nobody sees it or it would run through the vectors on the same screen."""
+    if not sys.stderr.isatty() or (to_screen and sys.stdout.isatty()):
+        return nullcontext(lambda _: None)
     from neuralcore.embedding.progress import progress_bar
 
-    waiting: deque[dict[str, Any]] = deque()
+    return progress_bar("Embedding", source.n_texts)
+
+
+def _embedded(engine: EmbeddingEngine, source: Source, embedding_type: str) -> Iterator[tuple[Chunk, Vectors]]:
+    """Each chunk with its vectors: the engine cuts its blocks elsewhere than the source its chunks."""
+    import numpy as np
+
+    waiting: deque[Chunk] = deque()
 
     def texts() -> Iterator[str]:
-        for record in records:
-            waiting.append(record.fields)
-            yield record.text
+        for chunk in source.chunks:
+            waiting.append(chunk)
+            yield from chunk.texts
 
-    with progress_bar("Embedding", total) as advance:
-        for vectors in engine.embed_stream(texts(), embedding_type=embedding_type):
-            yield [waiting.popleft() for _ in vectors], vectors
-            advance(len(vectors))
+    rest = np.empty((0, engine.dimension), np.float32)
+    for block in engine.embed_stream(texts(), embedding_type=embedding_type):
+        rest = np.concatenate([rest, block])
+        while waiting and len(waiting[0].texts) <= len(rest):
+            chunk = waiting.popleft()
+            yield chunk, rest[: len(chunk.texts)]
+            rest = rest[len(chunk.texts) :]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from stat import S_ISLNK
 from typing import Any
 
 import click
@@ -16,7 +18,9 @@ from .options import as_json, make_store, store_options
 from .tables import megabytes, print_table
 
 _PACKAGES = ("neuralcore-embedding", "onnxruntime", "onnx", "tokenizers", "huggingface-hub", "safetensors", "numpy")
-_CPU_FEATURES = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
+_CPU_FEATURES = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16",
+                 "asimddp", "i8mm")  # fmt: skip
+_LABELS = {"cache_bytes": "cache size", "threads": "threads available"}
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -31,7 +35,9 @@ def info(as_json: bool, cache_dir: Path | None, endpoint: str | None, offline: b
     if as_json:
         click.echo(json.dumps({**facts, "models": models}))
         return
-    print_table(("", ""), [(name.replace("_", " "), _shown(value)) for name, value in facts.items()])
+    for name, value in facts.items():
+        click.echo(f"{_LABELS.get(name, name.replace('_', ' ')):<22}{_shown(name, value)}")
+    click.echo()
     print_table(("model", "state"), [(model["name"], model["state"]) for model in models])
 
 
@@ -40,6 +46,8 @@ def _versions() -> dict[str, Any]:
 
 
 def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version  # 45 ms, which --help need not wait for
+
     try:
         return version(package)
     except PackageNotFoundError:
@@ -48,7 +56,6 @@ def _version(package: str) -> str:
 
 def _machine() -> dict[str, Any]:
     from neuralcore.embedding.cpu import available_threads
-    from neuralcore.embedding.session import available_providers
 
     model, features = _cpu()
     return {
@@ -57,8 +64,18 @@ def _machine() -> dict[str, Any]:
         "cpu_features": features,
         "threads": available_threads(),
         "machine_cores": os.cpu_count(),
-        "providers": available_providers(),
+        "providers": _providers(),
     }
+
+
+def _providers() -> list[str]:
+    """Execution providers; what hinders ONNX Runtime from loading is worth telling here more than anywhere."""
+    try:
+        from neuralcore.embedding.session import available_providers
+
+        return list(available_providers())
+    except Exception as error:  # noqa: BLE001 - whatever is broken, the rest of the report is what one needs
+        return [f"none: {type(error).__name__}: {error}"]
 
 
 def _cpu() -> tuple[str, list[str]]:
@@ -73,11 +90,19 @@ def _cpu() -> tuple[str, list[str]]:
 
 
 def _cache(folder: Path) -> dict[str, Any]:
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
-    return {"cache": str(folder), "cache_bytes": sum(path.stat().st_size for path in files)}
+    return {"cache": str(folder), "cache_bytes": sum(_sizes(folder))}
 
 
-def _shown(value: Any) -> str:
+def _sizes(folder: Path) -> Iterator[int]:
+    """Sizes of the files, as far as they can be read: another process may take one away meanwhile."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                stat = (Path(parent) / name).lstat()
+                yield 0 if S_ISLNK(stat.st_mode) else stat.st_size
+
+
+def _shown(name: str, value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(value)
-    return megabytes(value) if isinstance(value, int) and value >= 1000 else str(value)
+    return megabytes(value) if name.endswith("_bytes") else str(value)

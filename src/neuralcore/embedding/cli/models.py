@@ -23,10 +23,10 @@ def models(as_json: bool, cache_dir: Path | None, endpoint: str | None, offline:
     """List the models known by name, and every other one in the cache."""
     found = list_models(make_store(cache_dir, endpoint, offline))
     if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False))
+        click.echo(json.dumps(found))
         return
-    columns = ("model", "dimensions", "tokens", "pooling", "prefixes", "size", "state")
-    print_table(columns, [_row(model) for model in found], right=("dimensions", "tokens", "size"))
+    columns = ("model", "dim", "tokens", "pooling", "prefixes", "size", "state")
+    print_table(columns, [_row(model) for model in found], right=("dim", "tokens", "size"))
 
 
 def list_models(store: Store) -> list[dict[str, Any]]:
@@ -37,10 +37,22 @@ def list_models(store: Store) -> list[dict[str, Any]]:
     known = []
     for spec in registry():
         manifest = ready.pop(store.target(spec), None)
+        fetched = (store.cache / "sources" / spec.name).is_dir()
         assert spec.config is not None
-        known.append(_describe(spec.config, manifest.n_bytes if manifest else 0))
-    others = (_describe(manifest.config, manifest.n_bytes) | _place(manifest) for manifest in ready.values())
+        known.append(_describe(spec.config, manifest, without="source only" if fetched else "not fetched"))
+    others = (_describe(manifest.config, manifest) | _place(manifest) for manifest in ready.values())
     return [*known, *others]
+
+
+def _state(manifest: Manifest) -> str:
+    """Whether the files are still what was written; a manifest alone does not load."""
+    from neuralcore.embedding import ModelCorrupt
+
+    try:
+        manifest.check()
+    except ModelCorrupt:
+        return "damaged"
+    return "ready"
 
 
 def _place(manifest: Manifest) -> dict[str, Any]:
@@ -48,7 +60,7 @@ def _place(manifest: Manifest) -> dict[str, Any]:
     return {"name": manifest.source["folder"]} if manifest.source["kind"] == "folder" else {}
 
 
-def _describe(config: ModelConfig, n_bytes: int) -> dict[str, Any]:
+def _describe(config: ModelConfig, manifest: Manifest | None, *, without: str = "") -> dict[str, Any]:
     prefixes = {"query": config.query_prefix, "document": config.document_prefix, **config.prompts}
     return {
         "name": config.name,
@@ -57,12 +69,12 @@ def _describe(config: ModelConfig, n_bytes: int) -> dict[str, Any]:
         "pooling": str(config.pooling),
         "normalize": config.normalize,
         "prefixes": {name: prefix for name, prefix in prefixes.items() if prefix},
-        "bytes": n_bytes,
-        "state": "ready" if n_bytes else "not fetched",
+        "bytes": manifest.n_bytes if manifest else 0,
+        "state": _state(manifest) if manifest else without,
     }
 
 
 def _row(model: dict[str, Any]) -> list[str]:
     size = megabytes(model["bytes"]) if model["bytes"] else ""
     numbers = [str(model[key]) for key in ("dimension", "max_tokens", "pooling")]
-    return [model["name"], *numbers, ", ".join(model["prefixes"]), size, model["state"]]
+    return [model["name"], *numbers, "yes" if model["prefixes"] else "no", size, model["state"]]

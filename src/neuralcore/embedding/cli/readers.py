@@ -1,52 +1,118 @@
-"""Texts from a file or a pipe, one record after the other."""
+"""Texts from a file or a pipe, chunk after chunk, with whatever else their records hold."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
-from neuralcore.embedding import DependencyMissing, InputError
+from neuralcore.embedding import InputError
+from neuralcore.embedding.stream import WINDOW_CHARACTERS, WINDOW_TEXTS
 
 SUFFIXES = (".txt", ".jsonl", ".csv", ".parquet")
-_PARQUET_ROWS = 1024
+_LONGEST_FIELD = 2**31 - 1  # csv stops at 131,072 characters by default; more than this is no C long on Windows
+
+Row = dict[str, Any]
+Record = tuple[str, Row]
+Parse = Callable[[Iterator[str], str], tuple[Sequence[str], Iterator[Record]]]
 
 
-class Record(NamedTuple):
-    """A text and the other fields of its line or row."""
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some texts and their records: as rows, or as the Arrow batch they came in, which keeps every type."""
 
-    text: str
-    fields: dict[str, Any]
+    texts: Sequence[str]
+    rows: Sequence[Row] = ()
+    batch: Any = None
 
 
-def read_records(path: Path, column: str) -> Iterator[Record]:
-    """The records of a file, by its ending.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where texts come from.
+
+    Args:
+        chunks: read as needed.
+        columns: names of the records' fields, as far as they are known beforehand.
+        n_texts: None if that is not known.
+        schema: of the Arrow batches, where chunks are such.
+    """
+
+    chunks: Iterator[Chunk]
+    columns: Sequence[str] = ("text",)
+    n_texts: int | None = None
+    schema: Any = None
+
+
+def text_source(texts: Sequence[str]) -> Source:
+    """Texts that are here already."""
+    return Source(chunks=_chunked((text, {"text": text}) for text in texts), n_texts=len(texts))
+
+
+def line_source(stream: BinaryIO) -> Source:
+    """The lines of a stream, each a text."""
+    return _parsed(stream, "text", _read_text)
+
+
+def open_source(path: Path, column: str) -> AbstractContextManager[Source]:
+    """A file's records, by its ending.
 
     Raises:
         InputError: an unknown ending, a column that is not there, or a line that cannot be read; with its number.
+        DependencyMissing: pyarrow is needed.
     """
     match path.suffix.lower():
         case ".txt":
-            return _from_file(path, _text_records)
+            return _open_lines(path, column, _read_text)
         case ".jsonl":
-            return _from_file(path, lambda lines: _jsonl_records(lines, column))
+            return _open_lines(path, column, _read_jsonl)
         case ".csv":
-            return _from_file(path, lambda lines: _csv_records(lines, column))
+            return _open_lines(path, column, _read_csv)
         case ".parquet":
-            return _parquet_records(path, column)
+            from .parquet import open_parquet
+
+            return open_parquet(path, column)
     raise InputError(f"{path}: its ending must be one of {', '.join(SUFFIXES)}")
 
 
-def read_lines(stream: BinaryIO) -> Iterator[Record]:
-    """The lines of a stream, each a text."""
-    return _text_records(_decoded(stream))
+def require_column(column: str, columns: Iterable[str], where: str) -> None:
+    """Refuse a column that is not there.
+
+    Raises:
+        InputError: with the names of those that are.
+    """
+    if column not in columns:
+        raise InputError(f"{where} has no column {column!r}; it has {', '.join(map(repr, columns)) or 'none at all'}")
 
 
-def _from_file(path: Path, parse: Callable[[Iterator[str]], Iterator[Record]]) -> Iterator[Record]:
+@contextmanager
+def _open_lines(path: Path, column: str, parse: Parse) -> Iterator[Source]:
     with path.open("rb") as stream:
-        yield from parse(_decoded(stream))
+        yield _parsed(stream, column, parse)
+
+
+def _parsed(stream: BinaryIO, column: str, parse: Parse) -> Source:
+    columns, records = parse(_decoded(stream), column)
+    return Source(columns=columns, chunks=_chunked(records))
+
+
+def _chunked(records: Iterable[Record]) -> Iterator[Chunk]:
+    """Chunks as large as the engine's windows, so that as little as possible waits for the other."""
+    texts: list[str] = []
+    rows: list[Row] = []
+    n_characters = 0
+    for text, row in records:
+        texts.append(text)
+        rows.append(row)
+        n_characters += len(text)
+        if len(texts) >= WINDOW_TEXTS or n_characters >= WINDOW_CHARACTERS:
+            yield Chunk(texts, rows)
+            texts, rows, n_characters = [], [], 0
+    if texts:
+        yield Chunk(texts, rows)
 
 
 def _decoded(stream: BinaryIO) -> Iterator[str]:
@@ -57,45 +123,48 @@ def _decoded(stream: BinaryIO) -> Iterator[str]:
             raise InputError(f"line {number} is not UTF-8: {error.reason} at byte {error.start}") from error
 
 
-def _text_records(lines: Iterator[str]) -> Iterator[Record]:
-    for line in lines:
-        text = line.rstrip("\r\n")
-        yield Record(text, {"text": text})
+def _read_text(lines: Iterator[str], _: str) -> tuple[Sequence[str], Iterator[Record]]:
+    texts = (line.removesuffix("\n").removesuffix("\r") for line in lines)
+    return ("text",), ((text, {"text": text}) for text in texts)
 
 
-def _jsonl_records(lines: Iterator[str], column: str) -> Iterator[Record]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"line {number} is not JSON: {error}") from error
-        if not isinstance(fields, dict):
-            raise InputError(f"line {number} is no JSON object")
-        yield Record(_field(fields, column, f"line {number}"), fields)
+def _read_jsonl(lines: Iterator[str], column: str) -> tuple[Sequence[str], Iterator[Record]]:
+    filled = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    return (column,), (_json_record(line, column, f"line {number}") for number, line in filled)
 
 
-def _csv_records(lines: Iterator[str], column: str) -> Iterator[Record]:
-    for number, fields in enumerate(csv.DictReader(lines), 2):
-        yield Record(_field(fields, column, f"row {number}"), fields)
-
-
-def _field(fields: dict[str, Any], column: str, where: str) -> str:
-    if column not in fields:
-        raise InputError(f"{where} has no column {column!r}; it has {', '.join(map(repr, fields))}")
-    text = fields[column]
+def _json_record(line: str, column: str, where: str) -> Record:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where} is not JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise InputError(f"{where} is no JSON object")
+    require_column(column, row, where)
+    text = row[column]
     if not isinstance(text, str):
         raise InputError(f"{where}: column {column!r} holds {type(text).__name__}, not a text")
-    return text
+    return text, row
 
 
-def _parquet_records(path: Path, column: str) -> Iterator[Record]:
+def _read_csv(lines: Iterator[str], column: str) -> tuple[Sequence[str], Iterator[Record]]:
+    csv.field_size_limit(_LONGEST_FIELD)
+    table = csv.reader(lines, strict=True)
+    rows = _csv_rows(table)
+    _, columns = next(rows, (1, []))
+    require_column(column, columns, "the header")
+    return columns, (_csv_record(columns, values, column, f"line {number}") for number, values in rows)
+
+
+def _csv_rows(table: Any) -> Iterator[tuple[int, list[str]]]:
     try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise DependencyMissing("pyarrow", "parquet") from error
-    with pyarrow.parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
-            for number, fields in enumerate(batch.to_pylist()):
-                yield Record(_field(fields, column, f"row {number}"), fields)
+        yield from ((table.line_num, values) for values in table if values)
+    except csv.Error as error:
+        raise InputError(f"line {table.line_num} is not CSV: {error}") from error
+
+
+def _csv_record(columns: Sequence[str], values: Sequence[str], column: str, where: str) -> Record:
+    if len(values) != len(columns):
+        raise InputError(f"{where} has {len(values)} fields, the header {len(columns)}")
+    row = dict(zip(columns, values, strict=True))
+    return row[column], row

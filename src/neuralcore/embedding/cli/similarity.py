@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 import click
 
 from .options import as_json, engine_options, load_engine
+from .tables import fit, print_table, terminal_width
 
-_LABEL_WIDTH = 40
+_MOST_LABEL, _LEAST_LABEL = 44, 12
+_VALUE_WIDTH = 7  # "-0.12" and the gap
 
 
 @click.command()
@@ -28,31 +29,24 @@ def similarity(texts: tuple[str, ...], as_json: bool, **options: Any) -> None:
     vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     matrix = np.clip(vectors @ vectors.T, -1, 1).round(4).tolist()
     if as_json:
-        click.echo(json.dumps({"texts": texts, "similarity": matrix}, ensure_ascii=False))
+        click.echo(json.dumps({"texts": texts, "similarity": matrix}))
     else:
         _print(texts, matrix)
 
 
 def _print(texts: tuple[str, ...], matrix: list[list[float]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    # Piped: as wide as it needs, since there is no terminal to fit.
-    console = Console() if sys.stdout.isatty() else Console(width=60 + 8 * len(texts))
-    table = Table(box=None, padding=(0, 1), header_style="bold")
-    table.add_column("")
-    table.add_column("cosine similarity", max_width=_LABEL_WIDTH, no_wrap=True, overflow="ellipsis")
-    for number in range(1, len(texts) + 1):
-        table.add_column(str(number), justify="right", no_wrap=True)
-    for number, (text, row) in enumerate(zip(texts, matrix, strict=True), 1):
-        values = [Text(f"{value:.2f}", style=_style(value)) for value in row]
-        table.add_row(str(number), Text(" ".join(text.split())), *values)
-    console.print(table)
+    left = terminal_width() - 5 - _VALUE_WIDTH * len(texts)
+    width = min(_MOST_LABEL, max(_LEAST_LABEL, left))
+    numbers = [f"{number:>5}" for number in range(1, len(texts) + 1)]
+    labels = [f"{number:>2}  {fit(text, width)}" for number, text in enumerate(texts, 1)]
+    rows = [[label, *(f"{value:.2f}" for value in row)] for label, row in zip(labels, matrix, strict=True)]
+    print_table(["cosine similarity", *numbers], rows, right=numbers, style=_style)
 
 
-def _style(value: float) -> str:
-    """Green for what is alike, grey for what is not."""
-    if value >= 0.5:
+def _style(value: str) -> str:
+    """Green for what is alike, grey for what is not; a text is always like itself."""
+    if float(value) >= 0.995:
+        return "bright_black"
+    if float(value) >= 0.5:
         return "bold green"
-    return "yellow" if value >= 0.25 else "bright_black"
+    return "yellow" if float(value) >= 0.25 else "bright_black"

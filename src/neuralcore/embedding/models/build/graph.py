@@ -46,7 +46,9 @@ class GraphWriter:
         """Add a constant, and return its name. A name that is there already is not added again."""
         if name not in self._tensors:
             small = values.nbytes < _INLINE_BYTES
-            proto = numpy_helper.from_array(values, name) if small else self._external(name, np.ascontiguousarray(values))
+            proto = (
+                numpy_helper.from_array(values, name) if small else self._external(name, np.ascontiguousarray(values))
+            )
             self._tensors[name] = proto
         return name
 
@@ -75,7 +77,7 @@ class GraphWriter:
         return outputs
 
     def dense(self, x: str, name: str, weight: NDArray[np.float32], bias: NDArray[np.float32] | None) -> str:
-        """x @ weight + bias, with weight (in, out)."""
+        """X @ weight + bias, with weight (in, out)."""
         y = self.node("MatMul", x, self.tensor(f"{name}.weight", weight))
         return y if bias is None else self.node("Add", y, self.tensor(f"{name}.bias", bias))
 

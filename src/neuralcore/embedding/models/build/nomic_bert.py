@@ -53,12 +53,17 @@ def write_encoder(graph: GraphWriter, checkpoint: Checkpoint, architecture: Mapp
     """Write the encoder; returns the name of its last hidden state."""
     require(architecture, prenorm=False, rotary_emb_fraction=1.0, rotary_emb_interleaved=False, num_experts=0)
     require(architecture, parallel_block=False, causal=False, use_rms_norm=False, rotary_emb_scale_base=None)
-    if architecture.get("activation_function", "swiglu") != "swiglu" or architecture.get("hidden_act", "silu") != "silu":
+    if (
+        architecture.get("activation_function", "swiglu") != "swiglu"
+        or architecture.get("hidden_act", "silu") != "silu"
+    ):
         raise UnsupportedModel("nomic_bert", "the builder knows the SwiGLU feed-forward only")
     shape = _Shape.of(architecture)
     x, mask = _embed(graph, checkpoint, shape), int32_mask(graph)
     positions = graph.node("Range", graph.scalar(0), graph.node("Squeeze", sequence_length(graph)), graph.scalar(1))
-    position_ids = graph.node("Expand", graph.node("Unsqueeze", positions, graph.ints(0)), graph.node("Shape", "input_ids"))
+    position_ids = graph.node(
+        "Expand", graph.node("Unsqueeze", positions, graph.ints(0)), graph.node("Shape", "input_ids")
+    )
     for number in range(shape.n_layers):
         x = _layer(graph, checkpoint, shape, number, x, mask, position_ids)
     return x
