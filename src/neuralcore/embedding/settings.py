@@ -45,8 +45,8 @@ def offline() -> bool:
 def without_telemetry() -> Iterator[None]:
     """Import onnxruntime in this block: since 1.29 it sends usage data from Linux, too, unless told not to.
 
-    Its uploading thread also makes a forked child hang when it leaves through `sys.exit()`. The variable is read once, at
-    the import, and set for that moment only; a value of the user's is left alone.
+    Its uploading thread also makes a forked child hang when it leaves through `sys.exit()`. The variable is read once,
+    at the import, and set for that moment only; a value of the user's is left alone.
     """
     name = "ORT_DISABLE_TELEMETRY"
     if name in os.environ:

@@ -46,7 +46,7 @@ def _position_ids(graph: GraphWriter) -> str:
 
 
 def _relative_bias(graph: GraphWriter, checkpoint: Checkpoint, architecture: Mapping[str, Any]) -> str:
-    """The bias of every pair of positions, (1, heads, sequence, sequence), gathered from a table over their distance."""
+    """The bias of every pair of positions, (1, heads, sequence, sequence), from a table over their distance."""
     n_positions, n_heads = architecture["max_position_embeddings"], architecture["num_attention_heads"]
     n_buckets = architecture.get("relative_attention_num_buckets", 32)
     biases = checkpoint.read("encoder.relative_attention_bias.weight", shape=(n_buckets, n_heads))

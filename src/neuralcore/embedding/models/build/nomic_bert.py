@@ -12,7 +12,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from ...errors import UnsupportedModel
 from .checkpoint import Array, Checkpoint
 from .graph import MICROSOFT, GraphWriter
 from .layers import MASKED, activation, add_and_norm, int32_mask, layer_norm, require, sequence_length
@@ -53,11 +52,7 @@ def write_encoder(graph: GraphWriter, checkpoint: Checkpoint, architecture: Mapp
     """Write the encoder; returns the name of its last hidden state."""
     require(architecture, prenorm=False, rotary_emb_fraction=1.0, rotary_emb_interleaved=False, num_experts=0)
     require(architecture, parallel_block=False, causal=False, use_rms_norm=False, rotary_emb_scale_base=None)
-    if (
-        architecture.get("activation_function", "swiglu") != "swiglu"
-        or architecture.get("hidden_act", "silu") != "silu"
-    ):
-        raise UnsupportedModel("nomic_bert", "the builder knows the SwiGLU feed-forward only")
+    require(architecture, activation_function="swiglu", hidden_act="silu")
     shape = _Shape.of(architecture)
     x, mask = _embed(graph, checkpoint, shape), int32_mask(graph)
     positions = graph.node("Range", graph.scalar(0), graph.node("Squeeze", sequence_length(graph)), graph.scalar(1))
