@@ -59,3 +59,16 @@ def test_neuralcore_is_a_namespace_others_can_share():
     import neuralcore
 
     assert getattr(neuralcore, "__file__", None) is None
+
+
+def test_onnxruntime_is_told_to_send_no_telemetry_and_a_users_word_is_left_alone():
+    spy = (
+        "import builtins, os; seen = []; real = builtins.__import__\n"
+        "def spy(name, *args, **kwargs):\n"
+        "    if name == 'onnxruntime': seen.append(os.environ.get('ORT_DISABLE_TELEMETRY'))\n"
+        "    return real(name, *args, **kwargs)\n"
+        "builtins.__import__ = spy\n"
+    )
+    after = "import neuralcore.embedding.session; print(seen[0], os.environ.get('ORT_DISABLE_TELEMETRY'))"
+    assert run(spy + after) == "1 None\n"
+    assert run(spy + "os.environ['ORT_DISABLE_TELEMETRY'] = '0'; " + after) == "0 0\n"
