@@ -55,7 +55,7 @@ def real_sentences(n: int) -> list[str]:
 
 def raw_sentences(n: int) -> list[str]:
     """Distinct sentences as the documentation has them, with its tables, grammar and code, in random order."""
-    return _sample(_split(str.strip), n)
+    return _sample(_split(bool), n)
 
 
 def real_paragraphs(n: int) -> list[str]:
