@@ -20,8 +20,8 @@ from .providers import GpuOptions
 from .session import OnnxSession
 from .types import Advance, Lengths, TokenBatch, Vectors
 
-# Padded tokens of a micro-batch. On CPU, activations then stay in cache: of 256, 512, 1,024 and 2,048 the first two are
-# fastest on all-MiniLM-L6-v2 (benchmarks/budget.py). A GPU wants large runs; that number is untested.
+# Padded tokens of a micro-batch. On CPU, 256 to 1,024 are alike on all-MiniLM-L6-v2 (benchmarks/budget.py); of those, 512
+# needs little working memory. A GPU wants large runs; that number is untested.
 _BUDGET_TOKENS = {"cpu": 512}
 _GPU_BUDGET_TOKENS = 16_384
 
@@ -34,7 +34,7 @@ class OnnxEncoder:
     """An ONNX model as an `Encoder`.
 
     Two sessions share the file. `wide` gives one run all threads: best for one text. `narrow` gives each run one thread
-    and as many runs go side by side: best for many texts, by about a fifth. It is opened when first needed.
+    and as many runs go side by side: best for many texts. It is opened when first needed.
 
     Args:
         path: the ONNX file.

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from .types import TokenBatch, Vectors
 
 WINDOW_TEXTS = 1024
-"""Texts of a window. Sorting by length within so many leaves about 1% of padding."""
+"""Texts of a window. Sorting by length within so many leaves little padding."""
 WINDOW_CHARACTERS = 4_000_000
 """A window ends early when it holds this many characters, so that long texts do not add up."""
 
