@@ -20,8 +20,8 @@ from .providers import GpuOptions
 from .session import OnnxSession
 from .types import Advance, Lengths, TokenBatch, Vectors
 
-# Padded tokens of a micro-batch. On CPU, 256 to 1,024 are alike on all-MiniLM-L6-v2 (benchmarks/budget.py); of those, 512
-# needs little working memory. A GPU wants large runs; that number is untested.
+# Padded tokens of a micro-batch. On CPU, 256 to 1,024 are alike on all-MiniLM-L6-v2 (benchmarks/budget.py); of those,
+# 512 needs little working memory. A GPU wants large runs; that number is untested.
 _BUDGET_TOKENS = {"cpu": 512}
 _GPU_BUDGET_TOKENS = 16_384
 
