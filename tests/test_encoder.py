@@ -144,7 +144,14 @@ def test_every_thread_gets_a_micro_batch(model, runs):
 def test_runs_stay_within_the_budget_of_tokens(model, runs):
     OnnxEncoder(model, CONFIG).encode(token_batch(random_rows([64] * 30 + [3] * 300)))
     assert sum(n_texts for n_texts, _ in runs) == 330
-    assert max(n_texts * n_tokens for n_texts, n_tokens in runs) <= 512
+    assert max(n_texts * n_tokens for n_texts, n_tokens in runs) <= 256
+
+
+def test_few_texts_are_shared_evenly_by_the_threads(model, runs):
+    OnnxEncoder(model, CONFIG, threads=2).encode(token_batch(random_rows([16] * 100)))
+    sizes = [n_texts for n_texts, _ in runs]
+    assert len(sizes) == 8  # four a thread
+    assert max(sizes) == 13
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -20,10 +20,12 @@ from .providers import GpuOptions
 from .session import OnnxSession
 from .types import Advance, Lengths, TokenBatch, Vectors
 
-# Padded tokens of a micro-batch. On CPU, 256 to 1,024 are alike on all-MiniLM-L6-v2 (benchmarks/budget.py); of those,
-# 512 needs little working memory. A GPU wants large runs; that number is untested.
-_BUDGET_TOKENS = {"cpu": 512}
+# Padded tokens of a micro-batch. On CPU, 128 to 768 are alike on all-MiniLM-L6-v2 (benchmarks/budget.py); of those, 256
+# needs little working memory and little padding. A GPU wants large runs; that number is untested.
+_BUDGET_TOKENS = {"cpu": 256}
 _GPU_BUDGET_TOKENS = 16_384
+_RUNS_PER_THREAD = 4  # at least, while runs are not tiny: one more or less then makes little difference at the end
+_TINY_TOKENS = 128
 
 _TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings")
 _TEXT_OUTPUT = "sentence_embedding"
@@ -147,7 +149,7 @@ class OnnxEncoder:
             return []
         budget = self._budget
         if n_runs > 1:
-            budget = min(budget, math.ceil(int(lengths.sum()) / n_runs))
+            budget = min(budget, _even_budget(lengths, n_runs))
         if self._max_memory_bytes is not None:
             budget = min(budget, self._affordable_tokens(lengths))
         return [rows[batch] for batch in plan(lengths[rows], budget)]
@@ -224,6 +226,13 @@ def _pools_like(session: OnnxSession, config: ModelConfig) -> bool:
     pooling = session.metadata.get("pooling")
     same = pooling == config.pooling or (pooling in _MEANS and config.pooling in _MEANS)
     return same and session.metadata.get("normalize") == str(config.normalize)
+
+
+def _even_budget(lengths: Lengths, n_side_by_side: int) -> int:
+    """Tokens of a run when every thread shall get several, or one at least of a few texts."""
+    n_tokens, longest = int(lengths.sum()), int(lengths.max())
+    fair = math.ceil(n_tokens / n_side_by_side)
+    return min(fair, max(_TINY_TOKENS, math.ceil(n_tokens / (n_side_by_side * _RUNS_PER_THREAD)) + longest))
 
 
 def _bytes_per_token(dimension: int, longest: int) -> int:

@@ -8,8 +8,7 @@ length before the cut is kept so that nothing is cut unseen.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,8 @@ from .errors import InputError, ModelCorrupt, UnsupportedModel
 from .types import Lengths, TokenBatch
 
 _PROBE = "a"
+_CHUNK_TEXTS = 128
+_EMPTY = np.zeros(0, np.int32)
 
 
 class Tokenizer:
@@ -69,22 +70,28 @@ class Tokenizer:
         Raises:
             InputError: an element is not a str, or holds lone surrogates; with its index.
         """
-        content = [encoding.ids for encoding in self._encode(texts, prefix, first_index)]
-        rows = [self._prefix + ids[: self._n_content] + self._suffix for ids in content]
-        offsets = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum([len(row) for row in rows], out=offsets[1:])
-        ids = np.fromiter(chain.from_iterable(rows), np.int32, count=int(offsets[-1]))
-        return TokenBatch(ids, offsets, self._full_lengths(content))
+        rows, full_lengths = [_EMPTY], []
+        for encoding in self._encode(texts, prefix, first_index):
+            content = encoding.ids
+            full_lengths.append(len(content) + self._n_special)
+            rows.append(np.array(self._prefix + content[: self._n_content] + self._suffix, np.int32))
+        offsets = np.cumsum([len(row) for row in rows], dtype=np.int64)
+        return TokenBatch(np.concatenate(rows), offsets, np.array(full_lengths, np.int64))
 
     def count(self, texts: Sequence[str], *, prefix: str = "") -> Lengths:
         """Tokens of each text before any cut, special tokens included: int64 (n,)."""
-        return self._full_lengths([encoding.ids for encoding in self._encode(texts, prefix, 0)])
+        return np.array([len(text) + self._n_special for text in self._encode(texts, prefix, 0)], np.int64)
 
-    def _full_lengths(self, content: Sequence[Sequence[int]]) -> Lengths:
-        n_special = len(self._prefix) + len(self._suffix)
-        return np.array([len(ids) + n_special for ids in content], np.int64)
+    @property
+    def _n_special(self) -> int:
+        return len(self._prefix) + len(self._suffix)
 
-    def _encode(self, texts: Sequence[str], prefix: str, first_index: int) -> list[Encoding]:
+    def _encode(self, texts: Sequence[str], prefix: str, first_index: int) -> Iterator[Encoding]:
+        # An Encoding is many times as large as its ids: few at a time.
+        for start in range(0, len(texts), _CHUNK_TEXTS):
+            yield from self._encode_chunk(texts[start : start + _CHUNK_TEXTS], prefix, first_index + start)
+
+    def _encode_chunk(self, texts: Sequence[str], prefix: str, first_index: int) -> list[Encoding]:
         try:
             prefixed = [prefix + text for text in texts]  # refuses ("a", "b"), which encode_batch takes for a pair
             if len(texts) == 1:  # no thread pool: 20 us less

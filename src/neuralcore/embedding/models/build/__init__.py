@@ -16,7 +16,7 @@ from ...errors import ModelCorrupt, UnsupportedModel
 FAMILIES = ("bert", "mpnet", "nomic_bert")
 """Each `model_type` of config.json that can be built, by the module of this name and its `write_encoder`."""
 
-GRAPH_VERSION = 1
+GRAPH_VERSION = 2
 """Raised whenever the graphs that are written change: cached ones are then built anew."""
 
 

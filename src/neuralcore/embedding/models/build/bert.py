@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from .checkpoint import Checkpoint
-from .graph import MICROSOFT, GraphWriter
+from .graph import GraphWriter
 from .layers import (
-    MASKED,
     activation,
     add_and_norm,
+    attention,
     dense,
     int32_mask,
     layer_norm,
-    read_qkv,
     require,
     sequence_length,
 )
@@ -58,10 +57,6 @@ def _layer(
 def _attention(
     graph: GraphWriter, checkpoint: Checkpoint, architecture: Mapping[str, Any], name: str, x: str, mask: str
 ) -> str:
-    names = (f"{name}.query", f"{name}.key", f"{name}.value")
-    weight, bias = read_qkv(checkpoint, names, architecture["hidden_size"])
-    weights, biases = graph.tensor(f"{name}.qkv.weight", weight), graph.tensor(f"{name}.qkv.bias", bias)
-    n_heads = architecture["num_attention_heads"]
-    return graph.node(
-        "Attention", x, weights, biases, mask, domain=MICROSOFT, num_heads=n_heads, mask_filter_value=MASKED
-    )
+    size = architecture["hidden_size"]
+    parts = [dense(graph, checkpoint, x, f"{name}.{part}", size, size) for part in ("query", "key", "value")]
+    return attention(graph, parts, mask, architecture["num_attention_heads"])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto
 
 from ...errors import UnsupportedModel
-from .checkpoint import Array, Checkpoint
+from .checkpoint import Checkpoint
 from .graph import MICROSOFT, GraphWriter
 
 # Added to the scores of padding, as transformers does: after softmax its weight is exactly zero.
@@ -58,21 +58,27 @@ def sequence_length(graph: GraphWriter) -> str:
     return graph.node("Slice", shape, graph.ints(1), graph.ints(2))
 
 
-def read_dense(checkpoint: Checkpoint, name: str, n_in: int, n_out: int) -> tuple[Array, Array]:
-    """Weight (in, out) and bias (out,) of a Linear, whose weight checkpoints keep as (out, in)."""
-    weight = checkpoint.read(f"{name}.weight", shape=(n_out, n_in))
-    return weight.T, checkpoint.read(f"{name}.bias", shape=(n_out,))
-
-
-def read_qkv(checkpoint: Checkpoint, names: tuple[str, str, str], size: int) -> tuple[Array, Array]:
-    """Query, key and value side by side: weight (in, 3 out), bias (3 out,)."""
-    weights, biases = zip(*(read_dense(checkpoint, name, size, size) for name in names), strict=True)
-    return np.concatenate(weights, axis=1), np.concatenate(biases)
-
-
 def dense(graph: GraphWriter, checkpoint: Checkpoint, x: str, name: str, n_in: int, n_out: int) -> str:
-    """A Linear of the checkpoint."""
-    return graph.dense(x, name, *read_dense(checkpoint, name, n_in, n_out))
+    """A Linear of the checkpoint, which keeps its weight as (out, in)."""
+    weight = checkpoint.read(f"{name}.weight", shape=(n_out, n_in))
+    return graph.dense(x, name, weight.T, checkpoint.read(f"{name}.bias", shape=(n_out,)))
+
+
+def attention(graph: GraphWriter, parts: Sequence[str], mask: str, n_heads: int, bias: str = "") -> str:
+    """Attention over query, key and value, each (batch, sequence, hidden).
+
+    The projections are products of their own, so that they can be quantized like all others; the operator that holds
+    them, `Attention`, is no faster (benchmarks/graphs.py).
+
+    Args:
+        graph: the graph so far.
+        parts: names of query, key and value.
+        mask: int32 (batch, sequence), 1 for real tokens.
+        n_heads: attention heads.
+        bias: added to the scores, (1, heads, sequence, sequence).
+    """
+    inputs = [*parts, "", mask, bias] if bias else [*parts, "", mask]
+    return graph.node("MultiHeadAttention", *inputs, domain=MICROSOFT, num_heads=n_heads, mask_filter_value=MASKED)
 
 
 def layer_norm(graph: GraphWriter, checkpoint: Checkpoint, x: str, names: tuple[str, ...], epsilon: float) -> str:

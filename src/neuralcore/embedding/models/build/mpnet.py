@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from .checkpoint import Array, Checkpoint
-from .graph import MICROSOFT, GraphWriter
-from .layers import MASKED, activation, add_and_norm, dense, int32_mask, layer_norm, read_qkv, sequence_length
+from .graph import GraphWriter
+from .layers import activation, add_and_norm, attention, dense, int32_mask, layer_norm, sequence_length
 
 _MAX_DISTANCE = 128  # of relative positions, fixed in the reference implementation
 _PAD_POSITION = 1  # positions of tokens begin after it; also the pad token's id, which config.json does not always say
@@ -100,9 +100,6 @@ def _layer(
 def _attention(
     graph: GraphWriter, checkpoint: Checkpoint, architecture: Mapping[str, Any], name: str, x: str, mask: str, bias: str
 ) -> str:
-    weight, qkv_bias = read_qkv(checkpoint, (f"{name}.q", f"{name}.k", f"{name}.v"), architecture["hidden_size"])
-    weights, biases = graph.tensor(f"{name}.qkv.weight", weight), graph.tensor(f"{name}.qkv.bias", qkv_bias)
-    n_heads = architecture["num_attention_heads"]
-    return graph.node(
-        "Attention", x, weights, biases, mask, "", bias, domain=MICROSOFT, num_heads=n_heads, mask_filter_value=MASKED
-    )
+    size = architecture["hidden_size"]
+    parts = [dense(graph, checkpoint, x, f"{name}.{part}", size, size) for part in "qkv"]
+    return attention(graph, parts, mask, architecture["num_attention_heads"], bias)

@@ -14,7 +14,7 @@ import numpy as np
 
 from .checkpoint import Array, Checkpoint
 from .graph import MICROSOFT, GraphWriter
-from .layers import MASKED, activation, add_and_norm, int32_mask, layer_norm, require, sequence_length
+from .layers import activation, add_and_norm, attention, int32_mask, layer_norm, require, sequence_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +92,7 @@ def _attention(
     parts = [f"{old}.{part}" for part in ("query", "key", "value")]
     query, key, value = graph.nodes("Split", projected, outputs=parts, axis=-1, num_outputs=3)
     query, key = (_rotate(graph, shape, part, position_ids) for part in (query, key))
-    attended = graph.node(
-        "MultiHeadAttention", query, key, value, "", mask,
-        domain=MICROSOFT, num_heads=shape.n_heads, mask_filter_value=MASKED,
-    )  # fmt: skip
+    attended = attention(graph, (query, key, value), mask, shape.n_heads)
     return _dense(graph, checkpoint, attended, f"{old}.out_proj", f"{new}.o_proj", shape.size, shape.size)
 
 
