@@ -1,6 +1,10 @@
 """Whether memory stays where it is: the same many texts, pass after pass; exit 1 if it grew.
 
 python -m benchmarks.soak --model all-MiniLM-L6-v2 --threads 2
+
+What counts is the peak: a leak must raise it pass by pass. What is resident after a pass says less: `embed_batch`
+returns one array (29 MiB for 20,000 texts of 384 dimensions), and when that is freed the C library gives it back to the
+system after the first pass, but keeps it for the next one after the second (glibc raises the size from which it does).
 """
 
 from __future__ import annotations
@@ -16,24 +20,21 @@ from .memory import peak_bytes, resident_bytes
 from .report import mebibytes, print_table, seconds, show_progress
 from .texts import mixed_texts
 
-_TOLERATED_SHARE = 0.05
-_TOLERATED_BYTES = 16 * 2**20
+_TOLERATED_BYTES = 8 * 2**20
 
 
 def main() -> None:
     args = _parse_args()
     texts = mixed_texts(args.texts)
     rows: list[list[str]] = []
-    grown: list[str] = []
+    peaks: list[int] = []
     with EmbeddingEngine.from_pretrained(args.model, threads=args.threads) as engine:
         for name, embed in _ways(engine).items():
-            after = [_pass(name, number, embed, texts, rows) for number in range(1, args.passes + 1)]
-            if after[-1] > _bound(after[0]):
-                grown.append(f"{name} from {mebibytes(after[0])} to {mebibytes(after[-1])}")
+            peaks += [_pass(name, number, embed, texts, rows) for number in range(1, args.passes + 1)]
     title = f"{args.texts:,} texts a pass, {args.threads} threads"
     print_table(title, ["", "pass", "time", "memory after it", "peak so far"], rows)
-    if grown:
-        sys.exit(f"Memory grew: {', '.join(grown)}")
+    if peaks[-1] > peaks[0] + _TOLERATED_BYTES:
+        sys.exit(f"Memory grew: from {mebibytes(peaks[0])} to {mebibytes(peaks[-1])}")
 
 
 def _parse_args() -> argparse.Namespace:
@@ -58,13 +59,9 @@ def _pass(name: str, number: int, embed: Callable[[list[str]], int], texts: list
     n_vectors = embed(texts)
     if n_vectors != len(texts):
         sys.exit(f"{name} gave {n_vectors} vectors for {len(texts)} texts")
-    n_bytes = resident_bytes()
-    rows.append([name, str(number), seconds(time.perf_counter() - begin), mebibytes(n_bytes), mebibytes(peak_bytes())])
-    return n_bytes
-
-
-def _bound(first_bytes: int) -> float:
-    return first_bytes + max(_TOLERATED_SHARE * first_bytes, _TOLERATED_BYTES)
+    cells = (seconds(time.perf_counter() - begin), mebibytes(resident_bytes()), mebibytes(peak_bytes()))
+    rows.append([name, str(number), *cells])
+    return peak_bytes()
 
 
 if __name__ == "__main__":

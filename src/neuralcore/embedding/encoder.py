@@ -10,7 +10,6 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .batch import plan
 from .config import ModelConfig, PoolingStrategy
@@ -185,23 +184,13 @@ class OnnxEncoder:
             out[rows] = self._vectors(wide, tokens, rows, shrink=True)
 
     def _vectors(self, session: OnnxSession, tokens: TokenBatch, rows: Lengths, *, shrink: bool = False) -> Vectors:
-        result = session.run(self._output, _feeds(session, *tokens.padded(rows, self._pad_id)), shrink=shrink)
+        result = session.run(self._output, session.feeds(*tokens.padded(rows, self._pad_id)), shrink=shrink)
         if not self._pooled:
             result = result if result.ndim == 2 else pool(result, tokens.lengths[rows], self._config.pooling)
             result = normalize(result) if self._config.normalize else result
         if not np.isfinite(result).all():
             raise InferenceError(session.provider, "a vector is not finite: the model's weights are damaged")
         return result
-
-
-def _feeds(session: OnnxSession, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, NDArray[np.integer]]:
-    values = {
-        "input_ids": ids,
-        "attention_mask": mask,
-        "token_type_ids": np.zeros_like(ids),
-        "position_ids": np.broadcast_to(np.arange(ids.shape[1]), ids.shape),
-    }
-    return {name: np.ascontiguousarray(values[name], dtype) for name, dtype in session.inputs.items()}
 
 
 def _choose_output(session: OnnxSession, config: ModelConfig, path: Path) -> tuple[str, bool]:

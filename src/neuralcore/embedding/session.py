@@ -87,11 +87,32 @@ class OnnxSession:
         self.outputs: dict[str, list[Any]] = {node.name: node.shape for node in self._session.get_outputs()}
         self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
 
-    def run(self, output: str, feeds: Mapping[str, NDArray[Any]], *, shrink: bool = False) -> NDArray[np.float32]:
-        """Run the model and return one output.
+    def feeds(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, NDArray[np.integer[Any]]]:
+        """The inputs of a run, those that this model takes.
 
         Args:
-            output: its name.
+            ids: (texts, tokens).
+            mask: the same shape, 1 on real tokens.
+        """
+        values = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "token_type_ids": np.zeros_like(ids),
+            "position_ids": np.broadcast_to(np.arange(ids.shape[1]), ids.shape),
+        }
+        return {name: np.ascontiguousarray(values[name], dtype) for name, dtype in self.inputs.items()}
+
+    def run(self, output: str, feeds: Mapping[str, NDArray[Any]], *, shrink: bool = False) -> NDArray[np.float32]:
+        """Run the model and return one output. As `run_many`, for one name."""
+        return np.asarray(self.run_many([output], feeds, shrink=shrink)[0], np.float32)
+
+    def run_many(
+        self, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]], *, shrink: bool = False
+    ) -> list[NDArray[Any]]:
+        """Run the model and return several outputs.
+
+        Args:
+            outputs: their names.
             feeds: arrays by the names of the inputs.
             shrink: give the working memory kept for later runs back to the system afterwards.
 
@@ -100,7 +121,8 @@ class OnnxSession:
             InferenceError: anything else went wrong.
         """
         try:
-            return np.asarray(self._session.run([output], dict(feeds), _SHRINK if shrink else None)[0], np.float32)
+            found: list[NDArray[Any]] = self._session.run(outputs, dict(feeds), _SHRINK if shrink else None)
+            return found
         except _RUN_ERRORS as error:
             message = str(error)
             if isinstance(error, MemoryError) or any(sign in message for sign in _OUT_OF_MEMORY):
@@ -121,6 +143,8 @@ def _options(n_threads: int) -> ort.SessionOptions:
     options.log_severity_level = _FATAL
     # Plans memory for shapes seen before; every micro-batch has a new shape, so there is nothing to plan.
     options.enable_mem_pattern = False
+    # Without VNNI, products of u8 and s8 would overflow their 16-bit sums; this takes slower ones that do not.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     return options
 
 

@@ -1,0 +1,136 @@
+"""An ONNX model in memory, and the products in it that can be quantized."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from ..errors import ModelCorrupt
+
+Array = NDArray[np.float32]
+
+_INLINE_BYTES = 1024  # smaller tensors stay in the .onnx file
+
+
+@dataclass(slots=True, eq=False)
+class Product:
+    """X @ weight + bias.
+
+    Args:
+        x: name of the input.
+        weight: float32 (in, out).
+        bias: float32 (out,).
+        output: name of the result.
+        nodes: what computes it now.
+    """
+
+    x: str
+    weight: Array
+    bias: Array | None
+    output: str
+    nodes: Sequence[onnx.NodeProto]
+
+
+class Model:
+    """An ONNX model, its weights included.
+
+    Args:
+        path: the .onnx file.
+
+    Raises:
+        ModelCorrupt: it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self.proto = onnx.load(str(path))
+        except Exception as error:
+            raise ModelCorrupt(str(path), expected="an ONNX model", actual=_first_line(error)) from error
+        self.graph = self.proto.graph
+        self.nodes = list(self.graph.node)
+        self.tensors = {tensor.name: tensor for tensor in self.graph.initializer}
+        self._readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        for node in self.nodes:
+            for name in node.input:
+                self._readers[name].append(node)
+
+    def array(self, name: str) -> NDArray[Any]:
+        """The values of a constant."""
+        values: NDArray[Any] = numpy_helper.to_array(self.tensors[name])
+        return values
+
+    def products(self) -> list[Product]:
+        """Every MatMul with a constant matrix, with the Add of a constant bias if that is all that reads it."""
+        return [self._product(node) for node in self.nodes if self._is_product(node)]
+
+    def lookups(self) -> list[onnx.NodeProto]:
+        """Every Gather of rows of a constant matrix by token id."""
+        return [
+            node
+            for node in self.nodes
+            if node.op_type == "Gather" and node.input[1] == "input_ids" and self._is_matrix(node.input[0])
+        ]
+
+    def replace(self, old: Sequence[onnx.NodeProto], new: Sequence[onnx.NodeProto]) -> None:
+        """Put nodes where others were; the graph stays in topological order."""
+        gone = {id(node) for node in old}
+        position = next(index for index, node in enumerate(self.nodes) if id(node) in gone)
+        rest = [node for node in self.nodes[position:] if id(node) not in gone]
+        self.nodes[position:] = [*new, *rest]
+
+    def add_tensor(self, name: str, values: NDArray[Any]) -> str:
+        """Add a constant; one of this name that is there already is kept."""
+        if name not in self.tensors:
+            self.tensors[name] = numpy_helper.from_array(values, name)
+        return name
+
+    def save(self, path: Path) -> None:
+        """Write the model, its weights beside it in `<path>.data`. Constants that nothing reads are left out."""
+        del self.graph.node[:]
+        self.graph.node.extend(self.nodes)
+        read = {name for node in self.nodes for name in node.input} | {out.name for out in self.graph.output}
+        del self.graph.initializer[:]
+        self.graph.initializer.extend(tensor for name, tensor in self.tensors.items() if name in read)
+        data_path = path.with_name(path.name + ".data")
+        data_path.unlink(missing_ok=True)  # onnx appends to what is there
+        onnx.save(
+            self.proto, str(path), save_as_external_data=True, location=data_path.name, size_threshold=_INLINE_BYTES
+        )
+
+    def _product(self, node: onnx.NodeProto) -> Product:
+        weight = self.array(node.input[1]).astype(np.float32)
+        readers = self._readers[node.output[0]]
+        if len(readers) == 1 and (bias := self._bias(readers[0], node.output[0], weight.shape[1])) is not None:
+            return Product(node.input[0], weight, bias, readers[0].output[0], (node, readers[0]))
+        return Product(node.input[0], weight, None, node.output[0], (node,))
+
+    def _bias(self, node: onnx.NodeProto, x: str, size: int) -> Array | None:
+        other: str = next((name for name in node.input if name != x), "")
+        if node.op_type != "Add" or other not in self.tensors or list(self.tensors[other].dims) != [size]:
+            return None
+        return self.array(other).astype(np.float32)
+
+    def _is_product(self, node: onnx.NodeProto) -> bool:
+        return node.op_type == "MatMul" and node.input[0] not in self.tensors and self._is_matrix(node.input[1])
+
+    def _is_matrix(self, name: str) -> bool:
+        tensor = self.tensors.get(name)
+        floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+        return tensor is not None and len(tensor.dims) == 2 and tensor.data_type in floats
+
+
+def node(op: str, inputs: Sequence[str], output: str, *, domain: str = "", **attributes: Any) -> onnx.NodeProto:
+    """A node with one output, named after it."""
+    return helper.make_node(op, inputs, [output], name=f"{op}:{output}", domain=domain, **attributes)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
