@@ -10,12 +10,16 @@ PACKAGE = "neuralcore.embedding"
 
 LAYERS = [
     {"errors", "types", "config", "settings", "cpu"},
-    {"pooling", "batch", "providers", "progress"},
+    {"pooling", "batch", "providers", "progress", "fingerprint", "samples", "arguments"},
+    {"agreement"},
     {"tokenizer", "session", "models"},
     {"encoder", "quantize"},
+    {"variants", "conversion_check"},
+    {"convert"},
     {"loader"},
     {"stream"},
     {"engine"},
+    {"verify"},
     {"cli"},
 ]
 WALLS = {
@@ -24,6 +28,9 @@ WALLS = {
     "huggingface_hub": {"models.store.hub"},
     "safetensors": {"models.build.checkpoint"},
     "onnx": {"models.build", "quantize"},
+    "sentence_transformers": {"verify"},
+    "torch": {"models.export"},
+    "transformers": {"models.export", "verify"},
     "click": {"cli"},
     "rich": {"cli", "progress"},
     "pyarrow": {"cli"},

@@ -15,11 +15,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .agreement import Agreement
     from .config import ModelConfig, PoolingStrategy
     from .engine import EmbeddingEngine
     from .errors import (
         DependencyMissing,
         EmbeddingError,
+        FingerprintMismatch,
         InferenceError,
         InputError,
         ModelCorrupt,
@@ -30,8 +32,11 @@ if TYPE_CHECKING:
         UnsupportedModel,
         VerificationFailed,
     )
+    from .fingerprint import Fingerprint, check_fingerprint
     from .providers import GpuOptions
-    from .types import EmbeddingType, TokenBatch
+    from .quantize import detect_quantization, quantize_model
+    from .types import EmbeddingType, Precision, TokenBatch
+    from .verify import verify_model
 
 __version__ = "0.1.0"
 
@@ -39,11 +44,19 @@ _MODULE_OF = {
     "EmbeddingEngine": "engine",
     "EmbeddingType": "types",
     "TokenBatch": "types",
+    "Precision": "types",
     "GpuOptions": "providers",
+    "Agreement": "agreement",
+    "Fingerprint": "fingerprint",
+    "check_fingerprint": "fingerprint",
+    "detect_quantization": "quantize",
+    "quantize_model": "quantize",
+    "verify_model": "verify",
     "ModelConfig": "config",
     "PoolingStrategy": "config",
     "DependencyMissing": "errors",
     "EmbeddingError": "errors",
+    "FingerprintMismatch": "errors",
     "InferenceError": "errors",
     "InputError": "errors",
     "ModelCorrupt": "errors",
@@ -60,8 +73,15 @@ __all__ = [  # noqa: RUF022 - the one noun first, then what it takes, then error
     "EmbeddingType",
     "ModelConfig",
     "PoolingStrategy",
+    "Precision",
     "GpuOptions",
     "TokenBatch",
+    "quantize_model",
+    "detect_quantization",
+    "verify_model",
+    "Agreement",
+    "Fingerprint",
+    "check_fingerprint",
     "EmbeddingError",
     "UnsupportedModel",
     "ModelUnavailable",
@@ -70,6 +90,7 @@ __all__ = [  # noqa: RUF022 - the one noun first, then what it takes, then error
     "ProviderUnavailable",
     "DependencyMissing",
     "VerificationFailed",
+    "FingerprintMismatch",
     "OutOfMemory",
     "Overloaded",
     "InferenceError",

@@ -8,6 +8,7 @@
     ├─ ProviderUnavailable  the device asked for was not obtained
     ├─ DependencyMissing    an optional package is not installed (also an ImportError)
     ├─ VerificationFailed   a converted model is too far from its source
+    ├─ FingerprintMismatch  vectors of two different spaces were about to be mixed
     ├─ OutOfMemory          not even one text fits
     ├─ Overloaded           the queue is full, try again later
     └─ InferenceError       ONNX Runtime failed, or produced values that are not finite
@@ -18,7 +19,7 @@ pickled, so errors cross process boundaries whole. `STATUS` maps each class to a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 
@@ -145,7 +146,20 @@ class VerificationFailed(EmbeddingError):
 
     def __init__(self, metric: str, *, bound: float, measured: float) -> None:
         self.metric, self.bound, self.measured = metric, bound, measured
-        super().__init__(f"{metric} is {measured:.6g}, the bound is {bound:.6g}; the model was not kept")
+        super().__init__(f"the model is too far from its reference: {metric} is {measured:.6g}, the bound {bound:.6g}")
+
+
+class FingerprintMismatch(EmbeddingError):
+    """Vectors of two spaces were about to be mixed.
+
+    Attributes:
+        differences: by name, what was stored and what the engine has.
+    """
+
+    def __init__(self, differences: Mapping[str, tuple[Any, Any]]) -> None:
+        self.differences = dict(differences)
+        told = "; ".join(f"{name} was {before!r}, is {now!r}" for name, (before, now) in self.differences.items())
+        super().__init__(f"these vectors are of another space: {told}. Use the same model, or embed all texts anew.")
 
 
 class OutOfMemory(EmbeddingError):
@@ -205,6 +219,7 @@ STATUS: dict[type[EmbeddingError], Status] = {
     ProviderUnavailable: Status(503, 7),
     DependencyMissing: Status(501, 8),
     VerificationFailed: Status(500, 9),
+    FingerprintMismatch: Status(409, 13),
     OutOfMemory: Status(507, 10),
     Overloaded: Status(429, 11),
     InferenceError: Status(424, 12),

@@ -10,13 +10,13 @@ from .config import ModelConfig
 from .encoder import OnnxEncoder
 from .errors import InputError
 from .models.folder import ModelFolder
-from .models.store import Store, make_store
+from .models.store import Store, make_store, sha256
 from .providers import Device, GpuOptions, choose_device
 from .session import available_providers
 from .tokenizer import Tokenizer
-from .types import Encoder
+from .types import Encoder, Precision
 
-__all__ = ["Located", "Store", "locate", "make_store", "open_files", "read_config"]
+__all__ = ["Located", "Store", "locate", "make_store", "open_files", "read_config", "weights_sha256"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Located:
     tokenizer_path: Path
     config: ModelConfig
     max_positions: int
+    weights_sha256: str
 
     def limit(self, max_tokens: int | None) -> int:
         """The limit to use.
@@ -42,11 +43,26 @@ class Located:
 
 
 def locate(model: str | PathLike[str], *, precision: str, revision: str | None, store: Store) -> Located:
-    """Find a model's files, fetching and converting them when that was not done before."""
-    if precision != "fp32":
-        raise InputError(f"precision must be fp32, not {precision!r}")
+    """Find a model's files, fetching, converting and quantizing them when that was not done before."""
+    wanted = Precision(precision)
     manifest = store.ensure(model, revision=revision)
-    return Located(manifest.model_path, manifest.tokenizer_path, manifest.config, manifest.max_positions)
+    if wanted is not Precision.FP32:
+        from .variants import ensure_variant
+
+        manifest = ensure_variant(store, manifest, wanted)
+    return Located(
+        manifest.model_path,
+        manifest.tokenizer_path,
+        manifest.config,
+        manifest.max_positions,
+        manifest.weights_sha256,
+    )
+
+
+def weights_sha256(model_path: Path) -> str:
+    """SHA-256 of an ONNX model: of its external data, if it has a file of that name, else of itself."""
+    data = (model_path.with_name(model_path.name + ending) for ending in (".data", "_data"))
+    return sha256(next((path for path in data if path.is_file()), model_path))
 
 
 def read_config(folder: Path) -> ModelConfig:

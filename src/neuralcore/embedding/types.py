@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .errors import InputError
 
 Vectors = NDArray[np.float32]
 Lengths = NDArray[np.int64]
@@ -20,6 +22,23 @@ class EmbeddingType(StrEnum):
 
     QUERY = "query"
     DOCUMENT = "document"
+
+
+class Precision(StrEnum):
+    """How a model's numbers are kept and computed."""
+
+    FP32 = "fp32"
+    """As the model was trained."""
+    FP16 = "fp16"
+    """Half the size. Fast on a GPU; a CPU computes in fp32 all the same."""
+    INT8 = "int8"
+    """A quarter of the size, on CPU: outliers moved into the weights, fixed ranges, checked against fp32."""
+    DYNAMIC_INT8 = "dynamic-int8"
+    """Plain dynamic quantization: no calibration, less exact, and a vector depends on the texts beside it."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        raise InputError(f"precision must be one of {', '.join(cls)}, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,11 +14,13 @@ import click
 from neuralcore.embedding import EmbeddingError, __version__
 from neuralcore.embedding.errors import status_of
 
+from .convert import convert
 from .embed import embed
 from .info import info
 from .models import models
 from .pull import pull
 from .similarity import similarity
+from .verify import verify
 
 _FAILED = 1
 _INTERRUPTED = 130
@@ -32,7 +34,7 @@ def cli(debug: bool) -> None:
     """Local text embeddings on ONNX Runtime."""
 
 
-for _command in (embed, similarity, models, pull, info):
+for _command in (embed, similarity, models, pull, convert, verify, info):
     cli.add_command(_command)
 
 

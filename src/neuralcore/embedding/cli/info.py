@@ -38,7 +38,8 @@ def info(as_json: bool, cache_dir: Path | None, endpoint: str | None, offline: b
     for name, value in facts.items():
         click.echo(f"{_LABELS.get(name, name.replace('_', ' ')):<22}{_shown(name, value)}")
     click.echo()
-    print_table(("model", "state"), [(model["name"], model["state"]) for model in models])
+    rows = [(model["name"], model["precision"], model["state"]) for model in models]
+    print_table(("model", "precision", "state"), rows)
 
 
 def _versions() -> dict[str, Any]:

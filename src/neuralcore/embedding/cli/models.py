@@ -25,8 +25,8 @@ def models(as_json: bool, cache_dir: Path | None, endpoint: str | None, offline:
     if as_json:
         click.echo(json.dumps(found))
         return
-    columns = ("model", "dim", "tokens", "pooling", "prefixes", "size", "state")
-    print_table(columns, [_row(model) for model in found], right=("dim", "tokens", "size"))
+    columns = ("model", "dim", "tokens", "pooling", "prefixes", "precision", "size", "cosine", "state")
+    print_table(columns, [_row(model) for model in found], right=("dim", "tokens", "size", "cosine"))
 
 
 def list_models(store: Store) -> list[dict[str, Any]]:
@@ -36,10 +36,13 @@ def list_models(store: Store) -> list[dict[str, Any]]:
     ready = {manifest.folder: manifest for manifest in store.ready()}
     known = []
     for spec in registry():
-        manifest = ready.pop(store.target(spec), None)
+        target = store.target(spec)
+        manifest = ready.pop(target, None)
         fetched = (store.cache / "sources" / spec.name).is_dir()
         assert spec.config is not None
         known.append(_describe(spec.config, manifest, without="source only" if fetched else "not fetched"))
+        variants = [folder for folder in ready if folder.parent == target.parent]
+        known += [_describe(spec.config, ready.pop(folder)) for folder in variants]
     others = (_describe(manifest.config, manifest) | _place(manifest) for manifest in ready.values())
     return [*known, *others]
 
@@ -69,6 +72,8 @@ def _describe(config: ModelConfig, manifest: Manifest | None, *, without: str = 
         "pooling": str(config.pooling),
         "normalize": config.normalize,
         "prefixes": {name: prefix for name, prefix in prefixes.items() if prefix},
+        "precision": manifest.precision if manifest else "fp32",
+        "measured": dict(manifest.measured) if manifest else {},
         "bytes": manifest.n_bytes if manifest else 0,
         "state": _state(manifest) if manifest else without,
     }
@@ -77,4 +82,6 @@ def _describe(config: ModelConfig, manifest: Manifest | None, *, without: str = 
 def _row(model: dict[str, Any]) -> list[str]:
     size = megabytes(model["bytes"]) if model["bytes"] else ""
     numbers = [str(model[key]) for key in ("dimension", "max_tokens", "pooling")]
-    return [model["name"], *numbers, "yes" if model["prefixes"] else "no", size, model["state"]]
+    prefixes = "yes" if model["prefixes"] else "no"
+    cosine = f"{model['measured']['mean_cosine']:.4f}" if model["measured"] else ""
+    return [model["name"], *numbers, prefixes, model["precision"], size, cosine, model["state"]]

@@ -24,9 +24,12 @@ _STORE = (
     click.option("--endpoint", metavar="URL", help="A mirror of the Hub, asked first."),
     click.option("--offline", is_flag=True, default=None, help="Make no network call."),
 )
+PRECISIONS = ("fp32", "fp16", "int8", "dynamic-int8")
+
 _ENGINE = (
     click.option("--model", "-m", default=DEFAULT_MODEL, show_default=True, help="Name, Hub id or folder."),
     click.option("--revision", help="Branch, tag or commit on the Hub."),
+    click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True),
     click.option("--device", type=click.Choice(["cpu", "cuda", "tensorrt", "auto"]), default="cpu", show_default=True),
     click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: all this process may use."),
     click.option("--dimensions", type=click.IntRange(min=1), help="Keep only so many (Matryoshka models)."),

@@ -177,6 +177,34 @@ class ModelFolder:
             raise ModelCorrupt(str(path), expected="JSON", actual=str(error)) from error
 
 
+def write_config(config: ModelConfig, folder: Path) -> None:
+    """Write what sentence-transformers keeps besides the encoder, so that a folder says all that `config` does.
+
+    Args:
+        config: of the model.
+        folder: files of these names in it are replaced.
+    """
+    steps = {"Transformer": "", "Pooling": "1_Pooling"} | ({"Normalize": "2_Normalize"} if config.normalize else {})
+    modules = [
+        {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for number, (kind, path) in enumerate(steps.items())
+    ]
+    mean = {PoolingStrategy.MEAN_WITH_ATTENTION: PoolingStrategy.MEAN}
+    pooling = {key: mode is mean.get(config.pooling, config.pooling) for key, mode in _POOLING_BOOLS.items()}
+    prompts = {"query": config.query_prefix, "document": config.document_prefix, **config.prompts}
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    _write(folder / "1_Pooling/config.json", {"word_embedding_dimension": config.dimension, **pooling})
+    _write(folder / "modules.json", modules)
+    encoder = {"max_seq_length": config.max_tokens, "do_lower_case": config.lowercase}
+    _write(folder / "sentence_bert_config.json", encoder)
+    used = {name: text for name, text in prompts.items() if text}
+    _write(folder / "config_sentence_transformers.json", {"prompts": used, "default_prompt_name": None})
+
+
+def _write(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
 def _pooling_modes(pooling: Mapping[str, Any]) -> list[str]:
     modes = pooling.get("pooling_mode")
     if modes is not None:

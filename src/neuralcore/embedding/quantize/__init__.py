@@ -1,1 +1,111 @@
-"""INT8 and FP16: smaller and faster models from an fp32 one."""
+"""FP16 and INT8: smaller and faster models, made from an fp32 one."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError, UnsupportedModel
+from ..types import Precision, TokenBatch
+
+if TYPE_CHECKING:
+    from .model import Model
+
+__all__ = ["QUANTIZER_VERSION", "detect_quantization", "quantize_model"]
+
+QUANTIZER_VERSION = 1
+"""Raised whenever what is written changes: cached models are then made anew."""
+
+_MAX_TOKENS = 256  # of a calibration text
+
+
+def quantize_model(
+    input_path: str | PathLike[str],
+    output_path: str | PathLike[str],
+    precision: str,
+    *,
+    tokenizer_path: str | PathLike[str] | None = None,
+    texts: Sequence[str] | None = None,
+    max_tokens: int = _MAX_TOKENS,
+) -> None:
+    """Write an ONNX encoder in another precision, its weights beside it in `<output_path>.data`.
+
+    Nothing is compared here: `verify_model` does that, and `EmbeddingEngine.from_pretrained` does it by itself.
+
+    Args:
+        input_path: the fp32 model.
+        output_path: the file to write; it appears when it is whole.
+        precision: "fp32", "fp16", "int8" or "dynamic-int8".
+        tokenizer_path: the model's tokenizer.json, for calibration; None looks beside the model and one folder up.
+        texts: calibration texts, for "int8"; None takes those of this package. A hundred of your own kind are best.
+        max_tokens: where calibration texts are cut; at most the model's positions.
+
+    Raises:
+        InputError: no such precision, or no calibration texts.
+        UnsupportedModel: the model is not fp32, has nothing to quantize, or no tokenizer was found.
+        ModelCorrupt: it cannot be read.
+
+    Example:
+        >>> quantize_model("model.onnx", "model_int8.onnx", "int8")  # doctest: +SKIP
+        >>> detect_quantization("model_int8.onnx")  # doctest: +SKIP
+        <Precision.INT8: 'int8'>
+    """
+    from . import fp16, int8
+    from .model import Model
+
+    source, target, wanted = Path(input_path), Path(output_path), Precision(precision)
+    if (found := detect_quantization(source)) is not Precision.FP32:
+        raise UnsupportedModel(str(source), f"it is {found} already; quantize an fp32 model")
+    model = Model(source)
+    match wanted:
+        case Precision.FP16:
+            fp16.convert(model)
+        case Precision.INT8:
+            int8.quantize(model, _calibration_tokens(source, tokenizer_path, texts, max_tokens))
+        case Precision.DYNAMIC_INT8:
+            int8.quantize_dynamically(model)
+    _save(model, target)
+
+
+def detect_quantization(path: str | PathLike[str]) -> Precision:
+    """What precision an ONNX model has, by its graph and the types of its weights, whatever the file is called.
+
+    Raises:
+        ModelCorrupt: it cannot be read.
+        UnsupportedModel: weights of another width, such as 4 bits.
+    """
+    from .detect import detect
+
+    return detect(Path(path))
+
+
+def _calibration_tokens(
+    source: Path, tokenizer_path: str | PathLike[str] | None, texts: Sequence[str] | None, max_tokens: int
+) -> TokenBatch:
+    from ..samples import calibration_texts
+    from ..tokenizer import Tokenizer
+
+    if texts is not None and not texts:
+        raise InputError("calibration needs texts: give a hundred or so, or none at all for those of this package")
+    path = Path(tokenizer_path) if tokenizer_path else _find_tokenizer(source)
+    return Tokenizer(path, max_tokens=max_tokens).encode(texts or calibration_texts())
+
+
+def _find_tokenizer(source: Path) -> Path:
+    for folder in (source.parent, source.parent.parent):
+        if (folder / "tokenizer.json").is_file():
+            return folder / "tokenizer.json"
+    raise UnsupportedModel(str(source), "calibration needs its tokenizer.json: pass tokenizer_path")
+
+
+def _save(model: Model, target: Path) -> None:
+    """Both files appear whole; the graph last, since it is what makes them a model."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as staging:
+        path = Path(staging) / target.name
+        model.save(path)
+        for written in sorted(Path(staging).iterdir(), key=lambda written: written == path):
+            written.replace(target.parent / written.name)

@@ -1,11 +1,12 @@
-"""INT8 for ONNX Runtime on CPU: weights per output channel, activations with fixed ranges, outliers moved beforehand.
+"""INT8 for ONNX Runtime on CPU: weights per output channel, activations in ranges that do not depend on the batch.
 
-Ranges that are fixed when the model is made, instead of found in every run, save time in each, and a text's vector
-does not depend on the texts beside it. Where they lie is measured on calibration texts.
+Ranges that are fixed when the model is made, or found for each token, save a pass over every input in every run, and a
+text's vector does not depend on the texts beside it. Products with the same input share its integers:
 
-    x ─ Mul (1 / factors) ─ QuantizeLinear ─ MatMulIntegerToFloat (weights x factors) ─▶
+    fixed      x ─ Mul (1 / factors) ─ QuantizeLinear ─ MatMulIntegerToFloat (weights x factors) ─▶
+    by token   x ─ Div (its largest value) ─ QuantizeLinear ─ MatMulIntegerToFloat ─ Mul (that value) ─ Add ─▶
 
-Products with the same input share the first two. Token embeddings are int8 rows with a scale each.
+Token embeddings are int8 rows with a scale each.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from onnx import TensorProto, helper
 from ..errors import UnsupportedModel
 from ..types import TokenBatch
 from .activations import Activations, observe
+from .integers import Quantization, RowQuantization, find_quantization, quantize_columns
 from .model import Array, Model, Product, node
-from .smoothing import Quantization, apply, find_quantization, quantize_columns
 
 _MICROSOFT = "com.microsoft"
 
@@ -36,68 +37,116 @@ def quantize(model: Model, tokens: TokenBatch) -> None:
     Raises:
         UnsupportedModel: it has no product to quantize.
     """
+    groups = _groups(model)
+    observed = observe(model, list(groups), tokens)
+    for x, products in groups.items():
+        _quantize_group(model, x, products, observed[x])
+    _quantize_lookups(model)
+
+
+def quantize_dynamically(model: Model) -> None:
+    """Quantize a model's products and token embeddings in place; ranges of activations are found in every run.
+
+    Args:
+        model: fp32.
+
+    Raises:
+        UnsupportedModel: it has no product to quantize.
+    """
+    for x, products in _groups(model).items():
+        quantized = [f"{x}.quantized", f"{x}.scale", f"{x}.zero"]
+        first = [helper.make_node("DynamicQuantizeLinear", [x], quantized, name=f"DynamicQuantizeLinear:{x}")]
+        for product in products:
+            written = _product(model, product, product.weight, product.bias, product.output)
+            model.replace(product.nodes, [*first, written])
+            first = []
+    _quantize_lookups(model)
+
+
+def _groups(model: Model) -> dict[str, list[Product]]:
+    """The products by their input."""
     groups: dict[str, list[Product]] = defaultdict(list)
     for product in model.products():
         groups[product.x].append(product)
     if not groups:
-        raise UnsupportedModel(model.graph.name, "no matrix product with constant weights: quantized already?")
-    _require_opset(model, _MICROSOFT)
-    observed = observe(model, list(groups), tokens)
-    for x, products in groups.items():
-        _quantize_group(model, x, products, observed[x])
-    for lookup in model.lookups():
-        _quantize_lookup(model, lookup)
+        raise UnsupportedModel(model.graph.name, "it has no product with constant fp32 weights to quantize")
+    model.require_opset(_MICROSOFT, 1)
+    return groups
 
 
 def _quantize_group(model: Model, x: str, products: Sequence[Product], activations: Activations) -> None:
     found = find_quantization(activations, np.concatenate([product.weight for product in products], axis=1))
-    scale = model.add_tensor(f"{x}.scale", np.array(found.scale, np.float32))
-    zero = model.add_tensor(f"{x}.zero", np.array(found.zero, np.uint8))
-    shrink = model.add_tensor(f"{x}.shrink", 1 / found.factors)
-    first = [
-        node("Mul", [x, shrink], f"{x}.shrunk"),
-        node("QuantizeLinear", [f"{x}.shrunk", scale, zero], f"{x}.quantized"),
-    ]
+    model.add_tensor(f"{x}.scale", np.array(found.scale, np.float32))
+    model.add_tensor(f"{x}.zero", np.array(found.zero, np.uint8))
+    first = _smoothed_integers(model, x, found) if isinstance(found, Quantization) else _row_integers(model, x, found)
     for product in products:
-        weight, weight_scale = quantize_columns(product.weight * found.factors[:, None])
-        name = product.output
-        inputs = [
-            f"{x}.quantized",
-            model.add_tensor(f"{name}.weight", weight),
-            scale,
-            model.add_tensor(f"{name}.weight_scale", weight_scale),
-            zero,
-            model.add_tensor(f"{name}.weight_zero", np.zeros(len(weight_scale), np.int8)),
-            model.add_tensor(f"{name}.bias", _corrected_bias(product, found, activations.sample)),
-        ]
-        model.replace(product.nodes, [*first, node("MatMulIntegerToFloat", inputs, name, domain=_MICROSOFT)])
+        error = (found.product(activations.sample, product.weight) - activations.sample @ product.weight).mean(axis=0)
+        bias = -error if product.bias is None else product.bias - error  # the mean error is known: take it away
+        if isinstance(found, Quantization):
+            weight = product.weight * found.factors[:, None]
+            written = [_product(model, product, weight, bias, product.output)]
+        else:
+            written = _row_product(model, product, bias)
+        model.replace(product.nodes, [*first, *written])
         first = []
 
 
-def _corrected_bias(product: Product, found: Quantization, sample: Array) -> Array:
-    """The bias, with the mean error of the quantized product taken away."""
-    error: Array = (apply(found, sample, product.weight) - sample @ product.weight).mean(axis=0)
-    bias = np.zeros_like(error) if product.bias is None else product.bias
-    return bias - error
+def _smoothed_integers(model: Model, x: str, found: Quantization) -> list[onnx.NodeProto]:
+    shrink = model.add_tensor(f"{x}.shrink", 1 / found.factors)
+    return [
+        node("Mul", [x, shrink], f"{x}.shrunk"),
+        node("QuantizeLinear", [f"{x}.shrunk", f"{x}.scale", f"{x}.zero"], f"{x}.quantized"),
+    ]
 
 
-def _quantize_lookup(model: Model, lookup: onnx.NodeProto) -> None:
+def _row_integers(model: Model, x: str, found: RowQuantization) -> list[onnx.NodeProto]:
+    floor = model.add_tensor(f"{x}.floor", np.array(found.floor, np.float32))
+    return [
+        *model.reduce_max(x, f"{x}.largest"),
+        node("Max", [f"{x}.largest", floor], f"{x}.row"),
+        node("Div", [x, f"{x}.row"], f"{x}.relative"),
+        node("QuantizeLinear", [f"{x}.relative", f"{x}.scale", f"{x}.zero"], f"{x}.quantized"),
+    ]
+
+
+def _row_product(model: Model, product: Product, bias: Array) -> list[onnx.NodeProto]:
+    name = product.output
+    return [
+        _product(model, product, product.weight, None, f"{name}.relative"),
+        node("Mul", [f"{name}.relative", f"{product.x}.row"], f"{name}.unbiased"),
+        node("Add", [f"{name}.unbiased", model.add_tensor(f"{name}.bias", bias)], name),
+    ]
+
+
+def _product(model: Model, product: Product, weight: Array, bias: Array | None, output: str) -> onnx.NodeProto:
+    """The product with integers, of an input whose integers, scale and zero have their names by the input's."""
+    x, name = product.x, product.output
+    integers, scale = quantize_columns(weight)
+    inputs = [
+        f"{x}.quantized",
+        model.add_tensor(f"{name}.weight", integers),
+        f"{x}.scale",
+        model.add_tensor(f"{name}.weight_scale", scale),
+        f"{x}.zero",
+        model.add_tensor(f"{name}.weight_zero", np.zeros(len(scale), np.int8)),
+    ]
+    inputs += [] if bias is None else [model.add_tensor(f"{name}.bias", bias)]
+    return node("MatMulIntegerToFloat", inputs, output, domain=_MICROSOFT)
+
+
+def _quantize_lookups(model: Model) -> None:
     """Rows of int8, each with its own scale."""
-    rows, scales = quantize_columns(model.array(lookup.input[0]).astype(np.float32).T)
-    output, ids = lookup.output[0], lookup.input[1]
-    values = model.add_tensor(f"{output}.rows", np.ascontiguousarray(rows.T))
-    scale = model.add_tensor(f"{output}.scales", scales[:, None])
-    model.replace(
-        [lookup],
-        [
-            node("Gather", [values, ids], f"{output}.row"),
-            node("Cast", [f"{output}.row"], f"{output}.unscaled", to=TensorProto.FLOAT),
-            node("Gather", [scale, ids], f"{output}.scale"),
-            node("Mul", [f"{output}.unscaled", f"{output}.scale"], output),
-        ],
-    )
-
-
-def _require_opset(model: Model, domain: str) -> None:
-    if all(opset.domain != domain for opset in model.proto.opset_import):
-        model.proto.opset_import.append(helper.make_opsetid(domain, 1))
+    for lookup in model.lookups():
+        rows, scales = quantize_columns(model.array(lookup.input[0]).astype(np.float32).T)
+        output, ids = lookup.output[0], lookup.input[1]
+        values = model.add_tensor(f"{output}.rows", np.ascontiguousarray(rows.T))
+        scale = model.add_tensor(f"{output}.scales", scales[:, None])
+        model.replace(
+            [lookup],
+            [
+                node("Gather", [values, ids], f"{output}.integers"),
+                node("Cast", [f"{output}.integers"], f"{output}.unscaled", to=TensorProto.FLOAT),
+                node("Gather", [scale, ids], f"{output}.scale"),
+                node("Mul", [f"{output}.unscaled", f"{output}.scale"], output),
+            ],
+        )

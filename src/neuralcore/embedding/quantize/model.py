@@ -92,6 +92,20 @@ class Model:
             self.tensors[name] = numpy_helper.from_array(values, name)
         return name
 
+    def reduce_max(self, x: str, output: str) -> list[onnx.NodeProto]:
+        """The largest value along the last axis, which stays, of size 1: the way to say so changed with opset 18."""
+        if self._opset() < 18:
+            return [node("ReduceMax", [x], output, axes=[-1], keepdims=1)]
+        return [node("ReduceMax", [x, self.add_tensor("last_axis", np.array([-1]))], output, keepdims=1)]
+
+    def _opset(self) -> int:
+        return next(int(opset.version) for opset in self.proto.opset_import if opset.domain in {"", "ai.onnx"})
+
+    def require_opset(self, domain: str, version: int) -> None:
+        """Let the model use operators of a domain."""
+        if all(opset.domain != domain for opset in self.proto.opset_import):
+            self.proto.opset_import.append(helper.make_opsetid(domain, version))
+
     def save(self, path: Path) -> None:
         """Write the model, its weights beside it in `<path>.data`. Constants that nothing reads are left out."""
         del self.graph.node[:]
@@ -104,6 +118,7 @@ class Model:
         onnx.save(
             self.proto, str(path), save_as_external_data=True, location=data_path.name, size_threshold=_INLINE_BYTES
         )
+        data_path.chmod(path.stat().st_mode)  # onnx makes it private; a cache may be shared
 
     def _product(self, node: onnx.NodeProto) -> Product:
         weight = self.array(node.input[1]).astype(np.float32)

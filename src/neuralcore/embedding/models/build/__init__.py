@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...config import ModelConfig
-from ...errors import ModelCorrupt, UnsupportedModel
+from ...errors import InputError, ModelCorrupt, UnsupportedModel
 
 FAMILIES = ("bert", "mpnet", "nomic_bert")
 """Each `model_type` of config.json that can be built, by the module of this name and its `write_encoder`."""
@@ -20,7 +20,14 @@ GRAPH_VERSION = 2
 """Raised whenever the graphs that are written change: cached ones are then built anew."""
 
 
-def build_onnx(checkpoint_path: Path, architecture: Mapping[str, Any], config: ModelConfig, output_path: Path) -> None:
+def build_onnx(
+    checkpoint_path: Path,
+    architecture: Mapping[str, Any],
+    config: ModelConfig,
+    output_path: Path,
+    *,
+    opset: int | None = None,
+) -> None:
     """Write an encoder as an ONNX graph, its weights beside it in `<output_path>.data`.
 
     The graph takes `input_ids` and `attention_mask`, both int64 (batch, sequence), and gives `last_hidden_state`
@@ -32,15 +39,19 @@ def build_onnx(checkpoint_path: Path, architecture: Mapping[str, Any], config: M
         architecture: config.json of the checkpoint.
         config: pooling and normalisation.
         output_path: the .onnx file to write.
+        opset: version of ONNX's operators, 18 to 21; None takes 20.
 
     Raises:
+        InputError: another opset.
         UnsupportedModel: a family, activation or variant that is not known here.
         ModelCorrupt: a tensor is missing, has another shape, or holds NaN or infinity.
     """
     from .checkpoint import Checkpoint
-    from .graph import GraphWriter
+    from .graph import DEFAULT_OPSET, OPSETS, GraphWriter
     from .head import write_head
 
+    if opset is not None and opset not in OPSETS:
+        raise InputError(f"the built-in exporter writes opset {OPSETS[0]} to {OPSETS[-1]}, not {opset}")
     family = architecture.get("model_type")
     if family not in FAMILIES:
         raise UnsupportedModel(config.name, f"no builder for model_type {family!r} ({', '.join(FAMILIES)})")
@@ -52,4 +63,4 @@ def build_onnx(checkpoint_path: Path, architecture: Mapping[str, Any], config: M
             path = str(checkpoint_path.with_name("config.json"))
             raise ModelCorrupt(path, expected=f"the key {error}", actual="none") from error
         write_head(graph, hidden, config)
-        graph.save(config, version=GRAPH_VERSION)
+        graph.save(config, version=GRAPH_VERSION, opset=opset or DEFAULT_OPSET)

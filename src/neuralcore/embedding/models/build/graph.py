@@ -15,7 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 from ...config import ModelConfig
 
 MICROSOFT = "com.microsoft"
-_OPSETS = {"": 20, MICROSOFT: 1}
+DEFAULT_OPSET = 20
+OPSETS = range(18, 22)
+"""The versions of ONNX's operators in which what is written here means the same."""
+
 _IR_VERSION = 10  # read by every ONNX Runtime since 1.18
 _ALIGNMENT = 4096  # weights are mapped into memory, and maps begin at pages
 _INLINE_BYTES = 1024  # smaller tensors stay in the .onnx file
@@ -92,14 +95,14 @@ class GraphWriter:
         """Declare a float32 output of the graph."""
         self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
 
-    def save(self, config: ModelConfig, *, version: int) -> None:
+    def save(self, config: ModelConfig, *, version: int, opset: int) -> None:
         """Check and write the .onnx file; nothing is written of a graph that is not valid."""
         inputs = [
             helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"])
             for name in ("input_ids", "attention_mask")
         ]
         graph = helper.make_graph(self._nodes, config.name, inputs, self._outputs, list(self._tensors.values()))
-        opsets = [helper.make_opsetid(domain, number) for domain, number in _OPSETS.items()]
+        opsets = [helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)]
         model = helper.make_model(
             graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="neuralcore.embedding"
         )

@@ -28,7 +28,7 @@ from ..registry import ModelSpec, find_spec
 from .files import check_sha256, locked, sha256, staged_folder
 from .manifest import FileRecord, Manifest
 
-__all__ = ["SOURCES", "Manifest", "Store", "make_store"]
+__all__ = ["SOURCES", "FileRecord", "Manifest", "Store", "make_store", "sha256"]
 
 SOURCES = ("mirror", "hub", "index")
 _PRECISION = "fp32"
@@ -108,6 +108,41 @@ class Store:
             return manifest
         return self._locked(spec.name, target, lambda: self._make(spec, target, refresh=refresh, thorough=thorough))
 
+    def ensure_variant(
+        self, source: Manifest, precision: str, about: Mapping[str, Any], make: Callable[[Path], Manifest]
+    ) -> Manifest:
+        """A model in another precision, made from one that is ready unless it is in the cache already.
+
+        Args:
+            source: the fp32 model.
+            precision: the name of the other precision.
+            about: what it depends on besides the source; when that changes, it is made again.
+            make: fills a folder and says what is in it. What it raises leaves nothing behind.
+
+        Raises:
+            ModelUnavailable: the cache cannot be written.
+        """
+        target = self._variant_target(source, precision)
+        made_from = {
+            **source.source,
+            **about,
+            "fp32_sha256": {role: file.sha256 for role, file in source.files.items()},
+        }
+
+        def ready() -> Manifest | None:
+            manifest = _ready(target, thorough=False)
+            return manifest if manifest and manifest.source == made_from else None
+
+        def made() -> Manifest:
+            if manifest := ready():
+                return manifest
+            with staged_folder(target) as staging:
+                manifest = replace(make(staging), source=made_from)
+                manifest.write(staging)
+            return replace(manifest, folder=target)
+
+        return ready() or self._locked(source.config.name, target, made)
+
     def fetch(self, model: str, *, revision: str | None = None) -> Path:
         """The folder of a model's original files: config.json, tokenizer.json, weights.
 
@@ -124,6 +159,13 @@ class Store:
     def target(self, spec: ModelSpec) -> Path:
         """Where a model of the registry or the Hub is kept, ready to load."""
         return self.cache / "models" / _as_name(spec.repository) / _as_name(spec.revision) / _PRECISION
+
+    def _variant_target(self, source: Manifest, precision: str) -> Path:
+        """Beside the fp32 model where that is in the cache; under its own name where it is used as it was found."""
+        if source.folder.is_relative_to(self.cache / "models"):
+            return source.folder.with_name(precision)
+        name = f"folder--{source.config.name}-{_digest(str(source.model_path.resolve()))}"
+        return self.cache / "models" / name / _digest(source.files["model"].sha256) / precision
 
     def ready(self) -> list[Manifest]:
         """Everything in the cache that is ready to load, as far as its manifest tells."""
@@ -144,7 +186,7 @@ class Store:
     def _ensure_folder(self, folder: Path, *, thorough: bool) -> Manifest:
         model = ModelFolder(folder)
         if not _can_build(model):
-            return _as_found(model, {"kind": "folder"})
+            return _as_found(model, {"kind": "folder", "folder": str(folder.resolve())})
         family = self.cache / "models" / f"folder--{model.name}-{_digest(str(folder.resolve()))}"
         target = family / _digest(*_states(model)) / _PRECISION
         if manifest := _ready(target, thorough=thorough):

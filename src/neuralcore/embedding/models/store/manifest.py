@@ -14,7 +14,8 @@ from ...errors import ModelCorrupt
 from .files import sha256
 
 _NAME = "manifest.json"
-_FORMAT = 1
+_FORMAT = 2
+_PLAIN = ("max_positions", "source", "graph_version", "versions", "precision", "measured")
 
 
 @dataclass(slots=True)
@@ -46,6 +47,8 @@ class Manifest:
         source: kind, name, revision and hashes of what it was made from.
         graph_version: version of the graph builder; 0 for an ONNX file that is used as it was found.
         versions: of the packages that made it.
+        precision: "fp32" for the model as it is.
+        measured: how near it is to the fp32 model, for one of another precision (`agreement.Agreement`).
     """
 
     folder: Path
@@ -57,6 +60,8 @@ class Manifest:
     versions: Mapping[str, str] = field(
         default_factory=lambda: {name: version(name) for name in ("neuralcore-embedding", "onnx", "numpy")}
     )
+    precision: str = "fp32"
+    measured: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def model_path(self) -> Path:
@@ -67,6 +72,13 @@ class Manifest:
     def tokenizer_path(self) -> Path:
         """The tokenizer.json."""
         return self.folder / self.files["tokenizer"].path
+
+    @property
+    def weights_sha256(self) -> str:
+        """SHA-256 of the weights it was made from, whatever its precision; of an ONNX file that was found as it is."""
+        made_from = self.source.get("sha256", {}).get("model.safetensors")
+        fp32: Mapping[str, str] = self.source.get("fp32_sha256") or {r: file.sha256 for r, file in self.files.items()}
+        return str(made_from or fp32["model"])
 
     @property
     def n_bytes(self) -> int:
@@ -83,6 +95,8 @@ class Manifest:
             "source": dict(self.source),
             "files": {role: asdict(record) for role, record in self.files.items()},
             "versions": dict(self.versions),
+            "precision": str(self.precision),
+            "measured": dict(self.measured),
         }
         (folder / _NAME).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
@@ -102,7 +116,7 @@ class Manifest:
                 folder=folder,
                 files={role: FileRecord(**record) for role, record in values["files"].items()},
                 config=ModelConfig.from_dict(values["config"]),
-                **{key: values[key] for key in ("max_positions", "source", "graph_version", "versions")},
+                **{key: values[key] for key in _PLAIN},
             )
         except (FileNotFoundError, NotADirectoryError):
             return None

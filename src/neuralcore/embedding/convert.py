@@ -1,0 +1,171 @@
+"""From a checkpoint to a folder that loads without PyTorch: graph, tokenizer, configuration, and what was checked."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+from .agreement import BOUNDS, failures
+from .config import ModelConfig
+from .conversion_check import check_conversion
+from .errors import InputError, UnsupportedModel
+from .models.build import FAMILIES, GRAPH_VERSION, build_onnx
+from .models.export import TorchEncoder, torch_is_installed
+from .models.folder import ModelFolder, write_config
+from .models.registry import find_spec
+from .models.store import FileRecord, Manifest, Store, sha256
+from .quantize import quantize_model
+from .quantize.model import Model
+from .types import Precision
+from .variants import compare_files
+
+Exporter = Literal["builtin", "torch"]
+
+_GRAPH = "onnx/model.onnx"
+_KEPT = (".json", ".txt", ".model", ".jinja")  # tokenizer and configuration; weights are in the graph
+
+
+def convert_model(
+    model: str | PathLike[str],
+    output: str | PathLike[str],
+    *,
+    store: Store,
+    exporter: Exporter | None = None,
+    opset: int | None = None,
+    precision: str = "fp32",
+    revision: str | None = None,
+) -> Manifest:
+    """Convert an encoder to a folder that `EmbeddingEngine.from_pretrained` and sentence-transformers' tools can read.
+
+    Args:
+        model: a folder with config.json and model.safetensors, a registry name or a Hub id.
+        output: the folder to make. It appears when everything in it was checked, or not at all.
+        store: where a model that is named is had (`make_store`).
+        exporter: "builtin" needs no PyTorch and knows BERT, MPNet and NomicBERT; "torch" takes any encoder that
+            transformers loads. None takes the built-in one where it knows the family.
+        opset: version of ONNX's operators; None takes the exporter's default.
+        precision: of the result; another than fp32 is compared with fp32 and refused when too far from it.
+        revision: branch, tag or commit on the Hub.
+
+    Returns:
+        What was written, with what was measured.
+
+    Raises:
+        InputError: the folder exists, or an argument is out of range.
+        UnsupportedModel: no exporter can write it.
+        VerificationFailed: the result differs from the source.
+        DependencyMissing: PyTorch is needed and not installed.
+
+    Example:
+        >>> convert_model("all-MiniLM-L6-v2", "minilm", store=make_store())  # doctest: +SKIP
+    """
+    target = Path(output).expanduser().absolute()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"{target} exists already; name a folder that does not, or remove it first")
+    wanted = Precision(precision)
+    folder, config = _source(model, store, revision)
+    chosen = exporter or ("builtin" if _can_build(folder) else "torch")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as parent:
+        staging = Path(parent) / target.name
+        staging.mkdir(mode=0o755)
+        about = _write(folder, config, staging, chosen, opset)
+        checked = check_conversion(staging / _GRAPH, folder.tokenizer_path, config, _reference(folder, chosen))
+        measured = checked.to_dict()
+        if wanted is not Precision.FP32:
+            measured |= _quantize(staging, config, wanted)
+        manifest = _manifest(folder, config, staging, about, measured, wanted)
+        manifest.write(staging)
+        if target.exists():
+            target.rmdir()
+        staging.rename(target)
+    return replace(manifest, folder=target)
+
+
+def _source(model: str | PathLike[str], store: Store, revision: str | None) -> tuple[ModelFolder, ModelConfig]:
+    path = Path(model).expanduser()
+    if path.is_dir():
+        folder = ModelFolder(path)
+        return folder, folder.config()
+    spec = find_spec(str(model), revision)
+    folder = ModelFolder(store.fetch(str(model), revision=revision), spec.name)
+    return folder, spec.config or folder.config()
+
+
+def _can_build(folder: ModelFolder) -> bool:
+    return folder.architecture.get("model_type") in FAMILIES
+
+
+def _write(
+    folder: ModelFolder, config: ModelConfig, staging: Path, exporter: Exporter, opset: int | None
+) -> dict[str, Any]:
+    """Write all files; returns how the graph was made."""
+    if folder.safetensors_path is None:
+        reason = f"{folder.path} has no model.safetensors; pickled weights are not opened"
+        raise UnsupportedModel(folder.name, reason)
+    _copy_settings(folder, staging)
+    write_config(config, staging)
+    path = staging / _GRAPH
+    path.parent.mkdir()
+    if exporter == "builtin":
+        build_onnx(folder.safetensors_path, folder.architecture, config, path, opset=opset)
+        return {"exporter": "builtin", "graph_version": GRAPH_VERSION}
+    kind = TorchEncoder(folder.encoder_path).export(path, opset=opset)
+    Model(path).save(path)  # all weights in one file, whichever exporter wrote them
+    return {"exporter": kind, "torch": version("torch"), "transformers": version("transformers")}
+
+
+def _copy_settings(folder: ModelFolder, staging: Path) -> None:
+    for source in dict.fromkeys((folder.path, folder.encoder_path)):
+        for path in source.iterdir():
+            if path.is_file() and path.suffix in _KEPT:
+                shutil.copyfile(path, staging / path.name)
+
+
+def _reference(folder: ModelFolder, exporter: Exporter) -> Any:
+    """What to compare with: the built-in exporter needs no PyTorch, and does without if there is none."""
+    return TorchEncoder(folder.encoder_path).hidden if exporter == "torch" or torch_is_installed() else None
+
+
+def _quantize(staging: Path, config: ModelConfig, precision: Precision) -> dict[str, float]:
+    """Put another precision in the place of fp32."""
+    path, tokenizer_path = staging / _GRAPH, staging / "tokenizer.json"
+    quantized = path.with_name("quantized") / path.name
+    quantize_model(path, quantized, precision, tokenizer_path=tokenizer_path)
+    agreement = compare_files(path, quantized, tokenizer_path, config)
+    for failure in failures(agreement, BOUNDS[precision]):
+        raise failure
+    for written in quantized.parent.iterdir():
+        written.replace(path.parent / written.name)
+    quantized.parent.rmdir()
+    return agreement.to_dict()
+
+
+def _manifest(
+    folder: ModelFolder,
+    config: ModelConfig,
+    staging: Path,
+    about: Mapping[str, Any],
+    measured: Mapping[str, float],
+    precision: Precision,
+) -> Manifest:
+    path = staging / _GRAPH
+    files = {"model": path, "weights": path.with_name("model.onnx.data"), "tokenizer": staging / "tokenizer.json"}
+    assert folder.safetensors_path is not None
+    made_from = {"model.safetensors": sha256(folder.safetensors_path)}
+    return Manifest(
+        folder=staging,
+        files={role: FileRecord.of(file, staging) for role, file in files.items()},
+        config=config,
+        max_positions=folder.max_positions,
+        source={"kind": "converted", "model": folder.name, "sha256": made_from, **about},
+        graph_version=about.get("graph_version", 0),
+        precision=str(precision),
+        measured=measured,
+    )

@@ -1,0 +1,85 @@
+"""What decides whether two vectors may be compared, to be kept beside an index."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from .errors import FingerprintMismatch, InputError
+
+# Two engines that differ only in these give nearly the same vectors: of one space, though not bit for bit.
+_TOLERATED = ("model", "precision", "max_tokens")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """What an engine's vectors depend on.
+
+    Args:
+        model: its name. Two names for the same weights are the same model.
+        weights: SHA-256 of the fp32 weights it was made from.
+        pooling: how token vectors become one.
+        normalize: whether vectors have unit length.
+        query_prefix, document_prefix: what is put before texts.
+        precision: "fp32", "fp16", "int8" or "dynamic-int8".
+        dimension: components of a vector.
+        max_tokens: where texts are cut.
+
+    Example:
+        >>> stored = engine.fingerprint.to_json()  # doctest: +SKIP
+        >>> check_fingerprint(stored, engine.fingerprint)  # doctest: +SKIP
+    """
+
+    model: str
+    weights: str
+    pooling: str
+    normalize: bool
+    query_prefix: str
+    document_prefix: str
+    precision: str
+    dimension: int
+    max_tokens: int
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The reverse of `to_json`.
+
+        Raises:
+            InputError: not a fingerprint.
+        """
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"not a fingerprint: {error}") from error
+
+
+def check_fingerprint(stored: Fingerprint | str, current: Fingerprint, *, strict: bool = False) -> None:
+    """Refuse to mix two vector spaces.
+
+    Args:
+        stored: of the vectors that are there, as kept beside them (`to_json`).
+        current: of the engine that is about to add to them or to search them.
+        strict: refuse other precisions, limits and names, too. Otherwise they pass: the space is the same.
+
+    Raises:
+        FingerprintMismatch: they differ in something that changes the space.
+        InputError: `stored` is no fingerprint.
+
+    Example:
+        >>> check_fingerprint(open("index.json").read(), engine.fingerprint)  # doctest: +SKIP
+    """
+    before = Fingerprint.from_json(stored) if isinstance(stored, str) else stored
+    found = _differences(asdict(before), asdict(current))
+    decisive = {name: pair for name, pair in found.items() if strict or name not in _TOLERATED}
+    if decisive:
+        raise FingerprintMismatch(decisive)
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    return {name: (value, now[name]) for name, value in before.items() if value != now[name]}

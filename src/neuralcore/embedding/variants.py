@@ -1,0 +1,81 @@
+"""A model in another precision: made from the fp32 one when first asked for, compared with it, kept beside it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from .agreement import BOUNDS, Agreement, Embed, failures, measure
+from .config import ModelConfig
+from .cpu import available_threads
+from .encoder import OnnxEncoder
+from .models.store import FileRecord, Manifest, Store
+from .quantize import QUANTIZER_VERSION, quantize_model
+from .samples import verification_texts
+from .tokenizer import Tokenizer
+from .types import Precision
+
+_LONGEST_SAMPLE = 256  # tokens, of calibration and verification texts
+
+_log = logging.getLogger(__name__)
+
+
+def ensure_variant(store: Store, source: Manifest, precision: Precision) -> Manifest:
+    """A model in another precision, ready to load.
+
+    Args:
+        store: where it is kept.
+        source: the fp32 model.
+        precision: which one.
+
+    Raises:
+        VerificationFailed: it came out too far from its source; nothing is kept.
+        UnsupportedModel: it cannot be made from this model.
+    """
+    about = {"quantizer_version": QUANTIZER_VERSION}
+    return store.ensure_variant(source, str(precision), about, lambda folder: _make(source, precision, folder))
+
+
+def _make(source: Manifest, precision: Precision, folder: Path) -> Manifest:
+    _log.info("making %s of %s", precision, source.config.name)
+    path = folder / "model.onnx"
+    max_tokens = min(source.config.max_tokens, _LONGEST_SAMPLE)
+    quantize_model(source.model_path, path, precision, tokenizer_path=source.tokenizer_path, max_tokens=max_tokens)
+    shutil.copyfile(source.tokenizer_path, folder / "tokenizer.json")
+    agreement = compare_files(source.model_path, path, source.tokenizer_path, source.config)
+    for failure in failures(agreement, BOUNDS[precision]):
+        raise failure
+    files = {"model": path, "weights": path.with_name("model.onnx.data"), "tokenizer": folder / "tokenizer.json"}
+    return replace(
+        source,
+        folder=folder,
+        files={role: FileRecord.of(file, folder) for role, file in files.items()},
+        precision=str(precision),
+        measured=agreement.to_dict(),
+    )
+
+
+def compare_files(
+    reference_path: Path, path: Path, tokenizer_path: Path, config: ModelConfig, texts: Sequence[str] | None = None
+) -> Agreement:
+    """Compare two ONNX files of one model.
+
+    Args:
+        reference_path: what to compare with.
+        path: what is judged.
+        tokenizer_path: the tokenizer of both.
+        config: the configuration of both.
+        texts: None takes those of this package.
+    """
+    tokenizer = Tokenizer(
+        tokenizer_path, max_tokens=min(config.max_tokens, _LONGEST_SAMPLE), lowercase=config.lowercase
+    )
+
+    def embedder(file: Path) -> Embed:
+        encoder = OnnxEncoder(file, config, threads=available_threads(), pad_id=tokenizer.pad_id)
+        return lambda texts: encoder.encode(tokenizer.encode(texts, prefix=config.document_prefix))
+
+    return measure(embedder(reference_path), embedder(path), texts or verification_texts())
