@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
-from neuralcore.embedding import ModelConfig, PoolingStrategy
-from neuralcore.embedding.models.folder import ModelFolder
+from neuralcore.embedding import ModelConfig, Precision
+from neuralcore.embedding.models.folder import ModelFolder, write_config
 from neuralcore.embedding.models.store import Manifest, make_store
+from neuralcore.embedding.variants import ensure_variant
 
 
 def find_folder(model: str) -> Path:
@@ -22,7 +24,7 @@ def find_folder(model: str) -> Path:
     return folder.absolute() if folder.is_dir() else make_store().fetch(model)
 
 
-def prepare(source: Path, folder: Path, cache: Path, config: ModelConfig | None) -> None:
+def prepare(source: Path, folder: Path, cache: Path, config: ModelConfig | None, precisions: Iterable[str]) -> None:
     """Make a folder that every target can load, and fill this package's cache for it.
 
     It links to the original files and adds `onnx/`, the graph this package builds. tokenizer_config.json is given the
@@ -33,6 +35,7 @@ def prepare(source: Path, folder: Path, cache: Path, config: ModelConfig | None)
         folder: the folder to make; its last part is the model's name.
         cache: this package's cache.
         config: the registry's, for a folder without sentence-transformers' files (a package index may lack them).
+        precisions: others than fp32, to be made and cached as well.
 
     Raises:
         SystemExit: those files are missing, and the model is not in the registry.
@@ -45,25 +48,12 @@ def prepare(source: Path, folder: Path, cache: Path, config: ModelConfig | None)
     if not (folder / "modules.json").exists():
         if config is None:
             raise SystemExit(f"{source.name} has no modules.json: pass the whole folder sentence-transformers loads.")
-        _add_modules(folder, config)
+        write_config(config, folder)
     _set_limit(folder)
     manifest = make_store(cache, offline=True).ensure(folder)
     _copy_graph(manifest, folder / "onnx")
-
-
-def _add_modules(folder: Path, config: ModelConfig) -> None:
-    """Write what sentence-transformers reads besides the encoder."""
-    steps = {"Transformer": "", "Pooling": "1_Pooling"} | ({"Normalize": "2_Normalize"} if config.normalize else {})
-    modules = [
-        {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for number, (kind, path) in enumerate(steps.items())
-    ]
-    modes = {"pooling_mode_cls_token": PoolingStrategy.CLS, "pooling_mode_mean_tokens": PoolingStrategy.MEAN}
-    pooling = {key: mode == config.pooling for key, mode in modes.items()}
-    (folder / "1_Pooling").mkdir()
-    _write(folder / "1_Pooling/config.json", {"word_embedding_dimension": config.dimension, **pooling})
-    _write(folder / "sentence_bert_config.json", {"max_seq_length": config.max_tokens, "do_lower_case": False})
-    _write(folder / "modules.json", modules)
+    for precision in precisions:
+        ensure_variant(make_store(cache, offline=True), manifest, Precision(precision))
 
 
 def _set_limit(folder: Path) -> None:
