@@ -18,9 +18,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from neuralcore.embedding import session
+from neuralcore.embedding import Precision, session
 from neuralcore.embedding.models.folder import ModelFolder
 from neuralcore.embedding.models.store import make_store
+from neuralcore.embedding.variants import ensure_variant
 
 from .machine import cpu_model, keep_to_cores
 from .models import find_folder
@@ -35,24 +36,33 @@ def main() -> None:
     args = _parse_args()
     keep_to_cores(args.threads)
     folder = find_folder(args.model)
-    path = make_store().ensure(args.model).model_path
+    path = _path(args.model, Precision(args.precision))
     results = [_measure(path, ModelFolder(folder).architecture, shape, args) for shape in args.shapes]
     shares = _without_trifles([share for share, _, _ in results])
     header = ["", *(f"{n_texts} x {n_tokens}" for n_texts, n_tokens in args.shapes)]
     names = sorted(set().union(*shares), key=lambda name: -sum(share[name] for share in shares))
     rows = [[name, *(f"{share[name]:.1%}" for share in shares)] for name in names]
     rows.append(["time of a run", *(seconds(run_s) for _, run_s, _ in results)])
-    rows.append(["GFLOP/s", *(f"{gflops:.0f}" for _, _, gflops in results)])
-    print_table(f"{args.threads} thread(s), {cpu_model()}, ONNX Runtime {ort.__version__}", header, rows)
+    rows.append(["GFLOP/s, or GOP/s", *(f"{gflops:.0f}" for _, _, gflops in results)])
+    print_table(
+        f"{args.precision}, {args.threads} thread(s), {cpu_model()}, ONNX Runtime {ort.__version__}", header, rows
+    )
 
 
 def _parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile_graph", description="Profile a model's graph.")
     parser.add_argument("--model", default="all-MiniLM-L6-v2", help="folder or name; a BERT or MPNet model")
+    parser.add_argument("--precision", default="fp32", choices=list(Precision))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--shapes", type=_shape, nargs="+", default=_SHAPES, metavar="TEXTSxTOKENS")
     return parser.parse_args()
+
+
+def _path(model: str, precision: Precision) -> Path:
+    store = make_store()
+    manifest = store.ensure(model)
+    return manifest.model_path if precision is Precision.FP32 else ensure_variant(store, manifest, precision).model_path
 
 
 def _shape(text: str) -> tuple[int, int]:
