@@ -31,7 +31,7 @@ _EACH = 1000
 
 def main() -> None:
     args = _parse_args()
-    texts = list(dict.fromkeys(real_sentences(_EACH) + raw_sentences(_EACH) + real_paragraphs(_EACH)))
+    texts = list(dict.fromkeys(real_sentences(_EACH) + real_paragraphs(_EACH) + raw_sentences(2 * _EACH)))[: 3 * _EACH]
     pairs, scores = _read_stsb(args.stsb) if args.stsb else ([], np.zeros(0))
     rows, found = [], {}
     expected: Vectors | None = None

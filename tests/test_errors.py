@@ -14,6 +14,7 @@ from neuralcore.embedding.errors import (
     Attempt,
     DependencyMissing,
     EmbeddingError,
+    FingerprintMismatch,
     InferenceError,
     InputError,
     ModelCorrupt,
@@ -39,6 +40,7 @@ EXAMPLES = [
     ProviderUnavailable("cuda", ["CPUExecutionProvider"], "no driver"),
     DependencyMissing("pyarrow", "parquet"),
     VerificationFailed("cosine", bound=0.999, measured=0.5),
+    FingerprintMismatch({"pooling": ("mean", "cls"), "dimension": (384, 768)}),
     OutOfMemory(1, 512, "Failed to allocate memory"),
     Overloaded(100, 99, 1.5),
     InferenceError("CPUExecutionProvider", "Add node failed"),
@@ -54,7 +56,9 @@ MESSAGES = [
     "dimensions must be 1 to 8, not 9",
     "device 'cuda' is not available: no driver (available: CPUExecutionProvider)",
     "pyarrow is not installed: pip install 'neuralcore-embedding[parquet]'",
-    "cosine is 0.5, the bound is 0.999; the model was not kept",
+    "the model is too far from its reference: cosine is 0.5, the bound 0.999",
+    "these vectors are of another space: pooling was 'mean', is 'cls'; dimension was 384, is 768. "
+    "Use the same model, or embed all texts anew.",
     "1 text(s) of 512 tokens do not fit into memory: Failed to allocate memory. "
     "Lower max_tokens=, raise max_memory_bytes=, or use a smaller model.",
     "100 requests wait (limit 99); retry in 1.5 s",
@@ -127,8 +131,9 @@ def test_data_is_kept_in_attributes():
     assert (EXAMPLES[7].requested, EXAMPLES[7].available) == ("cuda", ["CPUExecutionProvider"])
     assert (EXAMPLES[8].package, EXAMPLES[8].extra) == ("pyarrow", "parquet")
     assert (EXAMPLES[9].metric, EXAMPLES[9].bound, EXAMPLES[9].measured) == ("cosine", 0.999, 0.5)
-    assert (EXAMPLES[10].n_texts, EXAMPLES[10].n_tokens) == (1, 512)
-    assert (EXAMPLES[12].provider, EXAMPLES[12].reason) == ("CPUExecutionProvider", "Add node failed")
+    assert EXAMPLES[10].differences == {"pooling": ("mean", "cls"), "dimension": (384, 768)}
+    assert (EXAMPLES[11].n_texts, EXAMPLES[11].n_tokens) == (1, 512)
+    assert (EXAMPLES[13].provider, EXAMPLES[13].reason) == ("CPUExecutionProvider", "Add node failed")
 
 
 def test_first_text_has_index_zero_in_the_message():

@@ -23,7 +23,7 @@ from .models.store import FileRecord, Manifest, Store, sha256
 from .quantize import quantize_model
 from .quantize.model import Model
 from .types import Precision
-from .variants import compare_files
+from .variants import LONGEST_SAMPLE, compare_files
 
 Exporter = Literal["builtin", "torch"]
 
@@ -137,7 +137,8 @@ def _quantize(staging: Path, config: ModelConfig, precision: Precision) -> dict[
     """Put another precision in the place of fp32."""
     path, tokenizer_path = staging / _GRAPH, staging / "tokenizer.json"
     quantized = path.with_name("quantized") / path.name
-    quantize_model(path, quantized, precision, tokenizer_path=tokenizer_path)
+    max_tokens = min(config.max_tokens, LONGEST_SAMPLE)
+    quantize_model(path, quantized, precision, tokenizer_path=tokenizer_path, max_tokens=max_tokens)
     agreement = compare_files(path, quantized, tokenizer_path, config)
     for failure in failures(agreement, BOUNDS[precision]):
         raise failure

@@ -18,7 +18,8 @@ from .samples import verification_texts
 from .tokenizer import Tokenizer
 from .types import Precision
 
-_LONGEST_SAMPLE = 256  # tokens, of calibration and verification texts
+LONGEST_SAMPLE = 256
+"""Tokens at which calibration and verification texts are cut."""
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def ensure_variant(store: Store, source: Manifest, precision: Precision) -> Mani
 def _make(source: Manifest, precision: Precision, folder: Path) -> Manifest:
     _log.info("making %s of %s", precision, source.config.name)
     path = folder / "model.onnx"
-    max_tokens = min(source.config.max_tokens, _LONGEST_SAMPLE)
+    max_tokens = min(source.config.max_tokens, LONGEST_SAMPLE)
     quantize_model(source.model_path, path, precision, tokenizer_path=source.tokenizer_path, max_tokens=max_tokens)
     shutil.copyfile(source.tokenizer_path, folder / "tokenizer.json")
     agreement = compare_files(source.model_path, path, source.tokenizer_path, source.config)
@@ -52,7 +53,7 @@ def _make(source: Manifest, precision: Precision, folder: Path) -> Manifest:
     return replace(
         source,
         folder=folder,
-        files={role: FileRecord.of(file, folder) for role, file in files.items()},
+        files={role: FileRecord.of(file, folder) for role, file in files.items() if file.exists()},
         precision=str(precision),
         measured=agreement.to_dict(),
     )
@@ -70,9 +71,7 @@ def compare_files(
         config: the configuration of both.
         texts: None takes those of this package.
     """
-    tokenizer = Tokenizer(
-        tokenizer_path, max_tokens=min(config.max_tokens, _LONGEST_SAMPLE), lowercase=config.lowercase
-    )
+    tokenizer = Tokenizer(tokenizer_path, max_tokens=min(config.max_tokens, LONGEST_SAMPLE), lowercase=config.lowercase)
 
     def embedder(file: Path) -> Embed:
         encoder = OnnxEncoder(file, config, threads=available_threads(), pad_id=tokenizer.pad_id)

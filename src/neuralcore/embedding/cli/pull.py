@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import as_json, make_store, store_options
+from .options import PRECISIONS, as_json, make_store, store_options
 from .tables import megabytes
 
 if TYPE_CHECKING:
-    from neuralcore.embedding.models.store import Manifest
+    from neuralcore.embedding.models.store import Manifest, Store
 
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="MODEL...")
 @click.option("--revision", help="Branch, tag or commit on the Hub.")
+@click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True, help="Make it, too.")
 @click.option("--refresh", is_flag=True, help="Ask the sources again, though the model is in the cache.")
 @click.option("--verify", is_flag=True, help="Compare the SHA-256 of every cached file.")
 @as_json
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 def pull(
     names: tuple[str, ...],
     revision: str | None,
+    precision: str,
     refresh: bool,
     verify: bool,
     as_json: bool,
@@ -36,13 +38,23 @@ def pull(
     store = make_store(cache_dir, endpoint, offline)
     for name in names:
         manifest = store.ensure(name, revision=revision, refresh=refresh, thorough=verify)
+        if precision != "fp32":
+            manifest = _variant(store, manifest, precision)
         click.echo(json.dumps(_describe(manifest)) if as_json else _line(manifest))
+
+
+def _variant(store: Store, manifest: Manifest, precision: str) -> Manifest:
+    from neuralcore.embedding import Precision
+    from neuralcore.embedding.variants import ensure_variant
+
+    return ensure_variant(store, manifest, Precision(precision))
 
 
 def _describe(manifest: Manifest) -> dict[str, object]:
     return {
         "name": manifest.config.name,
         "source": manifest.source["kind"],
+        "precision": str(manifest.precision),
         "bytes": manifest.n_bytes,
         "folder": str(manifest.folder),
         "files": {role: record.sha256 for role, record in manifest.files.items()},
@@ -51,4 +63,4 @@ def _describe(manifest: Manifest) -> dict[str, object]:
 
 def _line(manifest: Manifest) -> str:
     source, size = manifest.source["kind"], megabytes(manifest.n_bytes)
-    return f"{manifest.config.name}: ready (from {source}, {size})\n  {manifest.folder}"
+    return f"{manifest.config.name}: ready (from {source}, {manifest.precision}, {size})\n  {manifest.folder}"

@@ -84,7 +84,7 @@ def find_quantization(activations: Activations, weight: Array) -> Quantization |
     low, high = float(activations.low.min()), float(activations.high.max())
     one_sided = -low < _ONE_SIDED * high
     candidates: list[Quantization | RowQuantization] = (
-        [_row_quantization(low, share) for share in _LOW_SHARES]
+        [_row_quantization(low, share) for share in (_LOW_SHARES if low else (0.0,))]
         if one_sided
         else [_quantization(activations, weight, share) for share in _SHARES]
     )
@@ -115,7 +115,8 @@ def _quantization(activations: Activations, weight: Array, share: float) -> Quan
 def _row_quantization(low: float, share: float) -> RowQuantization:
     """With so large a share of the highest value for what is below zero."""
     scale = (1 + share) / _STEPS
-    return RowQuantization(max(-low / share, _SMALLEST_FLOOR), scale, round(share / scale))
+    floor = -low / share if low else _SMALLEST_FLOOR
+    return RowQuantization(floor, scale, round(share / scale))
 
 
 def _factors(activations: Array, weights: Array, share: float) -> Array:

@@ -118,7 +118,8 @@ class Model:
         onnx.save(
             self.proto, str(path), save_as_external_data=True, location=data_path.name, size_threshold=_INLINE_BYTES
         )
-        data_path.chmod(path.stat().st_mode)  # onnx makes it private; a cache may be shared
+        if data_path.exists():  # there is none if no tensor is large
+            data_path.chmod(path.stat().st_mode)  # onnx makes it private; a cache may be shared
 
     def _product(self, node: onnx.NodeProto) -> Product:
         weight = self.array(node.input[1]).astype(np.float32)
