@@ -1,4 +1,4 @@
-"""How near each precision is to fp32, over 3,000 texts that no calibration has seen, and how large its file is.
+"""How near each precision is to fp32, over texts that no calibration has seen, and how large its file is.
 
 python -m benchmarks.precision --model all-MiniLM-L6-v2 --stsb path/to/stsb_test.tsv
 
@@ -26,12 +26,11 @@ from neuralcore.embedding.types import Precision, Vectors
 from .report import print_table, show_progress
 from .texts import raw_sentences, real_paragraphs, real_sentences
 
-_EACH = 1000
-
 
 def main() -> None:
     args = _parse_args()
-    texts = list(dict.fromkeys(real_sentences(_EACH) + real_paragraphs(_EACH) + raw_sentences(2 * _EACH)))[: 3 * _EACH]
+    each = args.texts // 3
+    texts = list(dict.fromkeys(real_sentences(each) + real_paragraphs(each) + raw_sentences(2 * each)))[: args.texts]
     pairs, scores = _read_stsb(args.stsb) if args.stsb else ([], np.zeros(0))
     rows, found = [], {}
     expected: Vectors | None = None
@@ -55,6 +54,7 @@ def main() -> None:
 def _parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.precision", description="Compare precisions.")
     parser.add_argument("--model", default="all-MiniLM-L6-v2", help="folder or name")
+    parser.add_argument("--texts", type=int, default=3000)
     parser.add_argument("--stsb", type=Path, help="test set of the STS benchmark, as tab-separated values")
     parser.add_argument("--json", type=Path, help="write all numbers here")
     return parser.parse_args()

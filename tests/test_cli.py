@@ -194,10 +194,16 @@ def test_reader_that_leaves_early_is_no_error(cache):
     assert b"Exception" not in result.stderr
 
 
+def listen_to_interrupts() -> None:
+    """Background jobs of a shell ignore them, and so would their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_interrupted_command_leaves_nothing(cache, tmp_path):
     output = tmp_path / "o.npy"
     command = [sys.executable, "-m", "neuralcore.embedding.cli", "embed", "--output", str(output)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=cache) as process:
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, env=cache, preexec_fn=listen_to_interrupts) as process:
         process.stdin.write(b"some text\n" * 3000)
         process.stdin.flush()
         deadline = time.monotonic() + 60
