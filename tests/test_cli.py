@@ -203,7 +203,7 @@ def test_interrupted_command_leaves_nothing(cache, tmp_path):
     output = tmp_path / "o.npy"
     command = [sys.executable, "-m", "neuralcore.embedding.cli", "embed", "--output", str(output)]
     pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, env=cache, preexec_fn=listen_to_interrupts) as process:
+    with subprocess.Popen(command, **pipes, env=cache, preexec_fn=listen_to_interrupts) as process:  # noqa: PLW1509
         process.stdin.write(b"some text\n" * 3000)
         process.stdin.flush()
         deadline = time.monotonic() + 60
