@@ -51,6 +51,8 @@ def test_verify_takes_the_users_texts(run, tiny_folder, tmp_path):
     )
     path.write_text("one\n")
     assert "at least two lines" in run("verify", tiny_folder, "--texts", path, code=2).stderr
+    path.write_bytes(b"\xff\xfe")
+    assert "not UTF-8" in run("verify", tiny_folder, "--texts", path, code=2).stderr
 
 
 def test_verify_says_what_is_missing(run, tiny_folder):

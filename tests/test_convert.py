@@ -71,6 +71,7 @@ def test_int8_folder_is_compared_with_fp32(tiny_folder, store, tmp_path):
     manifest = convert_model(tiny_folder, tmp_path / "out", store=store, precision="int8")
     assert manifest.measured["mean_cosine"] > 0.995
     with EmbeddingEngine.from_pretrained(tmp_path / "out", cache_dir=tmp_path / "cache") as engine:
+        assert engine.precision == "int8"  # by its graph: nobody asked for it
         cosines = (engine.embed_batch(TEXTS) * vectors(tiny_folder, tmp_path / "b")).sum(axis=1)
     assert cosines.min() > 0.99
     assert sorted(path.name for path in (tmp_path / "out/onnx").iterdir()) == ["model.onnx", "model.onnx.data"]

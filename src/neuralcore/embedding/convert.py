@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from .agreement import BOUNDS, failures
 from .config import ModelConfig
-from .conversion_check import check_conversion
+from .conversion_check import Hidden, check_conversion
 from .errors import InputError, UnsupportedModel
 from .models.build import FAMILIES, GRAPH_VERSION, build_onnx
 from .models.export import TorchEncoder, torch_is_installed
@@ -128,9 +128,16 @@ def _copy_settings(folder: ModelFolder, staging: Path) -> None:
                 shutil.copyfile(path, staging / path.name)
 
 
-def _reference(folder: ModelFolder, exporter: Exporter) -> Any:
-    """What to compare with: the built-in exporter needs no PyTorch, and does without if there is none."""
-    return TorchEncoder(folder.encoder_path).hidden if exporter == "torch" or torch_is_installed() else None
+def _reference(folder: ModelFolder, exporter: Exporter) -> Hidden | None:
+    """What to compare with. The built-in exporter needs no PyTorch, and does without where it cannot be had."""
+    if exporter == "builtin" and not torch_is_installed():
+        return None
+    try:
+        return TorchEncoder(folder.encoder_path).hidden
+    except UnsupportedModel:  # transformers may want remote code for what is built in here
+        if exporter == "builtin":
+            return None
+        raise
 
 
 def _quantize(staging: Path, config: ModelConfig, precision: Precision) -> dict[str, float]:

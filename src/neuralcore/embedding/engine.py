@@ -120,9 +120,9 @@ class EmbeddingEngine:
         Args:
             model: a name of the registry ("all-MiniLM-L6-v2"), a Hub id ("org/name"), or a folder laid out as by
                 sentence-transformers. A folder that exists wins over a name.
-            precision: "fp32" is the model as it is. "int8" is a quarter of the size and faster on CPU, "fp16" is half
-                the size and faster on GPU; both are made when first asked for, compared with fp32, refused if too far
-                from it, and cached. "dynamic-int8" is plain dynamic quantization, for comparison.
+            precision: "fp32" is the model as it is (an ONNX file may hold less). "int8" is a quarter of the size and
+                faster on CPU, "fp16" is half the size and faster on GPU; both are made when first asked for, compared
+                with fp32, refused if too far from it, and cached. "dynamic-int8" is plain dynamic quantization.
             device: see the class.
             threads: see the class.
             truncation: see the class.
@@ -172,7 +172,7 @@ class EmbeddingEngine:
             max_memory_bytes=max_memory_bytes,
             gpu=gpu,
         )
-        engine._precision, engine._weights = Precision(precision), located.weights_sha256
+        engine._precision, engine._weights = located.precision, located.weights_sha256
         engine._recipe = (cls.from_pretrained, (str(model),), recipe)
         return engine
 
@@ -203,7 +203,7 @@ class EmbeddingEngine:
 
     @property
     def precision(self) -> Precision:
-        """How the model's numbers are kept; of an engine made from files, what the graph says."""
+        """How the model's numbers are kept; of an ONNX file that is used as it was found, what its graph says."""
         if self._precision is None:
             self._precision = detect_quantization(self._model_path)
         return self._precision

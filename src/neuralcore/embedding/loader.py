@@ -28,6 +28,8 @@ class Located:
     config: ModelConfig
     max_positions: int
     weights_sha256: str
+    precision: Precision | None
+    """None for an ONNX file that is used as it was found: its graph tells."""
 
     def limit(self, max_tokens: int | None) -> int:
         """The limit to use.
@@ -56,6 +58,7 @@ def locate(model: str | PathLike[str], *, precision: str, revision: str | None, 
         manifest.config,
         manifest.max_positions,
         manifest.weights_sha256,
+        Precision(manifest.precision) if manifest.graph_version or wanted is not Precision.FP32 else None,
     )
 
 

@@ -35,9 +35,7 @@ def verify(model: str, precision: str, path: Path | None, as_json: bool, **optio
     from neuralcore.embedding import verify_model
     from neuralcore.embedding.verify import bounds_of, failures
 
-    texts = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()] if path else None
-    if texts is not None and len(texts) < 2:
-        raise click.UsageError("--texts needs at least two lines.")
+    texts = _read(path) if path else None
     agreement = verify_model(model, precision=precision, texts=texts, **options)  # type: ignore[arg-type]
     bounds = bounds_of(precision)
     failed = failures(agreement, bounds)
@@ -47,6 +45,16 @@ def verify(model: str, precision: str, path: Path | None, as_json: bool, **optio
         _print(agreement, asdict(bounds), {failure.metric for failure in failed})
     for failure in failed:
         raise failure
+
+
+def _read(path: Path) -> list[str]:
+    try:
+        texts = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"--texts: {path} is not UTF-8: {error}") from error
+    if len(texts) < 2:
+        raise click.UsageError("--texts needs at least two lines.")
+    return texts
 
 
 def _print(agreement: Agreement, bounds: dict[str, float], failed: set[str]) -> None:
