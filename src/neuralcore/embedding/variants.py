@@ -36,8 +36,16 @@ def ensure_variant(store: Store, source: Manifest, precision: Precision) -> Mani
         VerificationFailed: it came out too far from its source; nothing is kept.
         UnsupportedModel: it cannot be made from this model.
     """
-    about = {"quantizer_version": QUANTIZER_VERSION}
+    about = {"quantizer_version": QUANTIZER_VERSION, "data": _data_files(source.model_path)}
     return store.ensure_variant(source, str(precision), about, lambda folder: _make(source, precision, folder))
+
+
+def _data_files(path: Path) -> list[list[str | int]]:
+    """Name, size and time of the files that may hold a graph's weights: of an ONNX file used as it was found, the
+    manifest knows the graph only.
+    """
+    found = sorted(file for file in path.parent.glob(f"{path.name}*data") if file.is_file())
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in found]
 
 
 def _make(source: Manifest, precision: Precision, folder: Path) -> Manifest:
