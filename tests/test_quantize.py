@@ -15,12 +15,14 @@ from onnx import TensorProto
 from neuralcore.embedding import (
     EmbeddingEngine,
     InputError,
+    ModelConfig,
     ModelCorrupt,
     Precision,
     UnsupportedModel,
     detect_quantization,
     quantize_model,
 )
+from neuralcore.embedding.models.build import build_onnx
 from neuralcore.embedding.quantize import int8
 from neuralcore.embedding.quantize.integers import (
     Quantization,
@@ -30,6 +32,8 @@ from neuralcore.embedding.quantize.integers import (
 )
 from neuralcore.embedding.quantize.model import Model
 from neuralcore.embedding.samples import calibration_texts, verification_texts
+from neuralcore.embedding.variants import compare_files
+from tests.checkpoints import HIDDEN, MAKERS
 
 OTHERS = ("fp16", "int8", "dynamic-int8")
 TEXTS = ["the cat sat on the mat", "a big red dog ran", "", "not a tree", "blue " * 60, "x"]
@@ -59,8 +63,6 @@ def made(source, tmp_path_factory) -> dict[str, Path]:
 
 
 def open_engine(path: Path, source: Path) -> EmbeddingEngine:
-    from neuralcore.embedding import ModelConfig
-
     config = ModelConfig(name="tiny", dimension=48, max_tokens=32)
     return EmbeddingEngine(path, source.parent / "tokenizer.json", config)
 
@@ -103,6 +105,20 @@ def test_files_shrink_as_their_numbers_do(made, source):
     size = source.with_name(source.name + ".data").stat().st_size
     assert made["fp16"].with_name(made["fp16"].name + ".data").stat().st_size < 0.55 * size
     assert made["int8"].with_name(made["int8"].name + ".data").stat().st_size < 0.5 * size
+
+
+@pytest.mark.parametrize(("precision", "lowest"), [("fp16", 0.9999), ("int8", 0.98)])
+@pytest.mark.parametrize("family", MAKERS)
+def test_every_family_can_be_quantized(source, tmp_path, family, precision, lowest):
+    """Relative positions, rotary ones and SwiGLU, too; random weights are harder to quantize than trained ones."""
+    checkpoint = MAKERS[family](11)
+    config = ModelConfig(name=family, dimension=HIDDEN, max_tokens=32)
+    build_onnx(checkpoint.save(tmp_path), checkpoint.architecture, config, tmp_path / "fp32.onnx")
+    tokenizer = source.parent / "tokenizer.json"
+    quantize_model(tmp_path / "fp32.onnx", tmp_path / "other.onnx", precision, tokenizer_path=tokenizer, max_tokens=32)
+    agreement = compare_files(tmp_path / "fp32.onnx", tmp_path / "other.onnx", tokenizer, config)
+    assert agreement.min_cosine > lowest
+    assert agreement.batch_shift < 2e-3
 
 
 @pytest.mark.parametrize("precision", OTHERS)
