@@ -20,6 +20,7 @@ from .models.export import TorchEncoder, torch_is_installed
 from .models.folder import ModelFolder, write_config
 from .models.registry import find_spec
 from .models.store import FileRecord, Manifest, Store, sha256
+from .progress import progress_bar
 from .quantize import quantize_model
 from .quantize.model import Model
 from .types import Precision
@@ -72,7 +73,8 @@ def convert_model(
     folder, config = _source(model, store, revision)
     chosen = exporter or ("builtin" if _can_build(folder) else "torch")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as parent:
+    working = progress_bar(f"Converting {folder.name}", None)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as parent, working:
         staging = Path(parent) / target.name
         staging.mkdir(mode=0o755)
         about = _write(folder, config, staging, chosen, opset)

@@ -13,6 +13,7 @@ from .config import ModelConfig
 from .cpu import available_threads
 from .encoder import OnnxEncoder
 from .models.store import FileRecord, Manifest, Store
+from .progress import progress_bar
 from .quantize import QUANTIZER_VERSION, quantize_model
 from .samples import verification_texts
 from .tokenizer import Tokenizer
@@ -50,13 +51,11 @@ def _data_files(path: Path) -> list[list[str | int]]:
 
 def _make(source: Manifest, precision: Precision, folder: Path) -> Manifest:
     _log.info("making %s of %s", precision, source.config.name)
-    path = folder / "model.onnx"
-    max_tokens = min(source.config.max_tokens, LONGEST_SAMPLE)
-    quantize_model(source.model_path, path, precision, tokenizer_path=source.tokenizer_path, max_tokens=max_tokens)
-    shutil.copyfile(source.tokenizer_path, folder / "tokenizer.json")
-    agreement = compare_files(source.model_path, path, source.tokenizer_path, source.config)
+    with progress_bar(f"Making {precision} of {source.config.name}", None):
+        agreement = _write(source, precision, folder)
     for failure in failures(agreement, BOUNDS[precision]):
         raise failure
+    path = folder / "model.onnx"
     files = {"model": path, "weights": path.with_name("model.onnx.data"), "tokenizer": folder / "tokenizer.json"}
     return replace(
         source,
@@ -65,6 +64,14 @@ def _make(source: Manifest, precision: Precision, folder: Path) -> Manifest:
         precision=str(precision),
         measured=agreement.to_dict(),
     )
+
+
+def _write(source: Manifest, precision: Precision, folder: Path) -> Agreement:
+    path = folder / "model.onnx"
+    max_tokens = min(source.config.max_tokens, LONGEST_SAMPLE)
+    quantize_model(source.model_path, path, precision, tokenizer_path=source.tokenizer_path, max_tokens=max_tokens)
+    shutil.copyfile(source.tokenizer_path, folder / "tokenizer.json")
+    return compare_files(source.model_path, path, source.tokenizer_path, source.config)
 
 
 def compare_files(
