@@ -1,9 +1,11 @@
 """The distances between two models, by hand and by definition."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from neuralcore.embedding import Precision, VerificationFailed
+from neuralcore.embedding import InputError, Precision, VerificationFailed
 from neuralcore.embedding.agreement import BOUNDS, Bounds, failures, measure
 
 TEXTS = [f"text {number}" for number in range(30)]
@@ -82,6 +84,15 @@ def test_other_dimension_or_nan_is_refused():
     broken[3, 3] = np.nan
     with pytest.raises(VerificationFailed, match="finite"):
         measure(embed_from(own), embed_from(broken), TEXTS)
+
+
+def test_too_few_texts_and_nan_are_no_agreement():
+    embed = embed_from(random_vectors())
+    for n_texts in (0, 1, 2):
+        with pytest.raises(InputError, match="at least 3 texts"):
+            measure(embed, embed, TEXTS[:n_texts])
+    unknown = replace(measure(embed, embed, TEXTS), rank_correlation=float("nan"), batch_shift=float("nan"))
+    assert {failure.metric for failure in failures(unknown, LOOSE)} == {"rank correlation", "batch shift"}
 
 
 def test_each_precision_has_bounds_and_more_bits_have_tighter_ones():

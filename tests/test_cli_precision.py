@@ -50,7 +50,7 @@ def test_verify_takes_the_users_texts(run, tiny_folder, tmp_path):
         json.loads(run("verify", tiny_folder, "--precision", "fp16", "--texts", path, "--json").stdout)["n_texts"] == 3
     )
     path.write_text("one\n")
-    assert "at least two lines" in run("verify", tiny_folder, "--texts", path, code=2).stderr
+    assert "at least three lines" in run("verify", tiny_folder, "--texts", path, code=2).stderr
     path.write_bytes(b"\xff\xfe")
     assert "not UTF-8" in run("verify", tiny_folder, "--texts", path, code=2).stderr
 

@@ -128,6 +128,19 @@ def test_what_is_quantized_already_is_refused(made, tmp_path, precision):
     assert not list(tmp_path.iterdir())
 
 
+def test_types_that_exporters_note_do_not_outlive_their_change(source, tmp_path):
+    for file in source.parent.glob("model.onnx*"):
+        shutil.copy(file, tmp_path)
+    noted = onnx.load(tmp_path / "model.onnx", load_external_data=False)
+    products = [node.output[0] for node in noted.graph.node if node.op_type == "MatMul"]
+    notes = [onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in products]
+    noted.graph.value_info.extend(notes)
+    onnx.save(noted, tmp_path / "model.onnx")
+    quantize_model(tmp_path / "model.onnx", tmp_path / "half.onnx", "fp16")
+    with open_engine(tmp_path / "half.onnx", source) as engine:
+        assert np.isfinite(engine.embed("the cat")).all()
+
+
 def test_fp32_is_a_copy(source, tmp_path):
     quantize_model(source, tmp_path / "copy.onnx", "fp32")
     with open_engine(source, source) as own, open_engine(tmp_path / "copy.onnx", source) as copy:

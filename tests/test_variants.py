@@ -11,6 +11,7 @@ from benchmarks.texts import raw_sentences, real_paragraphs
 from neuralcore.embedding import EmbeddingEngine, InputError, Precision, ProviderUnavailable, VerificationFailed
 from neuralcore.embedding import variants as variants_module
 from neuralcore.embedding.agreement import BOUNDS, failures
+from neuralcore.embedding.convert import convert_model
 from neuralcore.embedding.models.store import make_store
 from neuralcore.embedding.quantize.model import Model
 from neuralcore.embedding.variants import compare_files
@@ -130,6 +131,23 @@ def test_folder_with_only_an_onnx_file_has_variants_too(tiny_folder, cache, maki
     weights = folder / "model.onnx.data"
     os.utime(weights, (1, 1))  # as after a change of the weights only
     load(folder, cache, "int8").close()
+    assert makings == ["int8", "int8"]
+
+
+def test_converted_folder_follows_its_configuration_and_is_int8_when_asked(tiny_folder, cache, makings, tmp_path):
+    fp32, int8 = tmp_path / "fp32", tmp_path / "int8"
+    store = make_store(cache, offline=True)
+    convert_model(tiny_folder, fp32, store=store)
+    load(fp32, cache, "int8").close()
+    pooling = json.loads((fp32 / "1_Pooling/config.json").read_bytes())
+    pooling |= {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True}
+    (fp32 / "1_Pooling/config.json").write_text(json.dumps(pooling))
+    with load(fp32, cache, "int8") as engine:
+        assert engine.config.pooling == "cls"
+    assert makings == ["int8", "int8"]
+    convert_model(tiny_folder, int8, store=store, precision="int8")
+    with load(int8, cache, "int8") as engine:
+        assert engine.precision is Precision.INT8
     assert makings == ["int8", "int8"]
 
 

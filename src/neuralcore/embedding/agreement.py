@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import VerificationFailed
+from .errors import InputError, VerificationFailed
 from .pooling import normalize
 from .types import Precision, Vectors
 
 Embed = Callable[[Sequence[str]], Vectors]
 
 _NEIGHBOURS = 10
+_FEWEST_TEXTS = 3  # two have one similarity, which has no rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +70,10 @@ def measure(reference: Embed, model: Embed, texts: Sequence[str]) -> Agreement:
     Args:
         reference: gives float32 (n, dimension) for n texts.
         model: the same, of the same dimension.
-        texts: at least two, better a hundred, of the kind the model will meet.
+        texts: at least three, better a hundred, of the kind the model will meet.
 
     Raises:
+        InputError: fewer than three texts.
         VerificationFailed: the vectors are not of one dimension, or not finite.
 
     Example:
@@ -80,6 +82,8 @@ def measure(reference: Embed, model: Embed, texts: Sequence[str]) -> Agreement:
         >>> measure(embed, embed, ["a", "b", "c"]).min_cosine
         1.0
     """
+    if len(texts) < _FEWEST_TEXTS:
+        raise InputError(f"a comparison needs at least {_FEWEST_TEXTS} texts, not {len(texts)}", limit=_FEWEST_TEXTS)
     expected, found = reference(texts), model(texts)
     if expected.shape != found.shape:
         raise VerificationFailed("dimension", bound=expected.shape[1], measured=found.shape[1])
@@ -104,7 +108,8 @@ def failures(agreement: Agreement, bounds: Bounds) -> list[VerificationFailed]:
     broken = []
     for metric, bound in asdict(bounds).items():
         measured = getattr(agreement, metric)
-        if measured > bound if metric == "batch_shift" else measured < bound:
+        kept = measured <= bound if metric == "batch_shift" else measured >= bound
+        if not kept:  # NaN keeps no bound
             broken.append(VerificationFailed(metric.replace("_", " "), bound=bound, measured=measured))
     return broken
 

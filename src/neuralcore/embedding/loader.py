@@ -58,7 +58,7 @@ def locate(model: str | PathLike[str], *, precision: str, revision: str | None, 
         manifest.config,
         manifest.max_positions,
         manifest.weights_sha256,
-        Precision(manifest.precision) if manifest.graph_version or wanted is not Precision.FP32 else None,
+        Precision(manifest.precision) if manifest.graph_version or manifest.precision != "fp32" else None,
     )
 
 

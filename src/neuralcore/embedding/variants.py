@@ -14,7 +14,7 @@ from .cpu import available_threads
 from .encoder import OnnxEncoder
 from .models.store import FileRecord, Manifest, Store
 from .progress import progress_bar
-from .quantize import QUANTIZER_VERSION, quantize_model
+from .quantize import QUANTIZER_VERSION, detect_quantization, quantize_model
 from .samples import verification_texts
 from .tokenizer import Tokenizer
 from .types import Precision
@@ -25,20 +25,27 @@ LONGEST_SAMPLE = 256
 _log = logging.getLogger(__name__)
 
 
-def ensure_variant(store: Store, source: Manifest, precision: Precision) -> Manifest:
+def ensure_variant(store: Store, source: Manifest, precision: Precision, *, thorough: bool = False) -> Manifest:
     """A model in another precision, ready to load.
 
     Args:
         store: where it is kept.
         source: the fp32 model.
         precision: which one.
+        thorough: compare every cached file with its SHA-256.
 
     Raises:
         VerificationFailed: it came out too far from its source; nothing is kept.
         UnsupportedModel: it cannot be made from this model.
     """
     about = {"quantizer_version": QUANTIZER_VERSION, "data": _data_files(source.model_path)}
-    return store.ensure_variant(source, str(precision), about, lambda folder: _make(source, precision, folder))
+    if not source.graph_version and detect_quantization(source.model_path) is precision:
+        return source  # an ONNX file used as it was found, and already what is asked for
+
+    def make(folder: Path) -> Manifest:
+        return _make(source, precision, folder)
+
+    return store.ensure_variant(source, str(precision), about, make, thorough=thorough)
 
 
 def _data_files(path: Path) -> list[list[str | int]]:

@@ -39,15 +39,15 @@ def pull(
     for name in names:
         manifest = store.ensure(name, revision=revision, refresh=refresh, thorough=verify)
         if precision != "fp32":
-            manifest = _variant(store, manifest, precision)
+            manifest = _variant(store, manifest, precision, thorough=verify)
         click.echo(json.dumps(_describe(manifest)) if as_json else _line(manifest))
 
 
-def _variant(store: Store, manifest: Manifest, precision: str) -> Manifest:
+def _variant(store: Store, manifest: Manifest, precision: str, *, thorough: bool) -> Manifest:
     from neuralcore.embedding import Precision
     from neuralcore.embedding.variants import ensure_variant
 
-    return ensure_variant(store, manifest, Precision(precision))
+    return ensure_variant(store, manifest, Precision(precision), thorough=thorough)
 
 
 def _describe(manifest: Manifest) -> dict[str, object]:

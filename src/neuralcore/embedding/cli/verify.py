@@ -52,8 +52,8 @@ def _read(path: Path) -> list[str]:
         texts = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise click.UsageError(f"--texts: {path} is not UTF-8: {error}") from error
-    if len(texts) < 2:
-        raise click.UsageError("--texts needs at least two lines.")
+    if len(texts) < 3:
+        raise click.UsageError("--texts needs at least three lines.")
     return texts
 
 

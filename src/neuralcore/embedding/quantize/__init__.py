@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..arguments import refuse_single
 from ..errors import InputError, UnsupportedModel
 from ..types import Precision, TokenBatch
 
@@ -28,7 +29,7 @@ def quantize_model(
     precision: str,
     *,
     tokenizer_path: str | PathLike[str] | None = None,
-    texts: Sequence[str] | None = None,
+    texts: Iterable[str] | None = None,
     max_tokens: int = _MAX_TOKENS,
 ) -> None:
     """Write an ONNX encoder in another precision, its weights beside it in `<output_path>.data`.
@@ -56,6 +57,9 @@ def quantize_model(
     from . import fp16, int8
     from .model import Model
 
+    if texts is not None:
+        refuse_single(texts)
+        texts = list(texts)
     source, target, wanted = Path(input_path), Path(output_path), Precision(precision)
     if (found := detect_quantization(source)) is not Precision.FP32:
         raise UnsupportedModel(str(source), f"it is {found} already; quantize an fp32 model")

@@ -146,7 +146,7 @@ def _quantize_lookups(model: Model) -> None:
             [
                 node("Gather", [values, ids], f"{output}.integers"),
                 node("Cast", [f"{output}.integers"], f"{output}.unscaled", to=TensorProto.FLOAT),
-                node("Gather", [scale, ids], f"{output}.scale"),
-                node("Mul", [f"{output}.unscaled", f"{output}.scale"], output),
+                node("Gather", [scale, ids], f"{output}.row_scale"),
+                node("Mul", [f"{output}.unscaled", f"{output}.row_scale"], output),
             ],
         )

@@ -110,6 +110,7 @@ class Model:
         """Write the model, its weights beside it in `<path>.data`. Constants that nothing reads are left out."""
         del self.graph.node[:]
         self.graph.node.extend(self.nodes)
+        del self.graph.value_info[:]  # exporters note types there, which may have changed
         read = {name for node in self.nodes for name in node.input} | {out.name for out in self.graph.output}
         del self.graph.initializer[:]
         self.graph.initializer.extend(tensor for name, tensor in self.tensors.items() if name in read)
@@ -124,7 +125,8 @@ class Model:
     def _product(self, node: onnx.NodeProto) -> Product:
         weight = self.array(node.input[1]).astype(np.float32)
         readers = self._readers[node.output[0]]
-        if len(readers) == 1 and (bias := self._bias(readers[0], node.output[0], weight.shape[1])) is not None:
+        alone = len(readers) == 1 and node.output[0] not in {output.name for output in self.graph.output}
+        if alone and (bias := self._bias(readers[0], node.output[0], weight.shape[1])) is not None:
             return Product(node.input[0], weight, bias, readers[0].output[0], (node, readers[0]))
         return Product(node.input[0], weight, None, node.output[0], (node,))
 

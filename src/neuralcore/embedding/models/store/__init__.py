@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -109,7 +110,13 @@ class Store:
         return self._locked(spec.name, target, lambda: self._make(spec, target, refresh=refresh, thorough=thorough))
 
     def ensure_variant(
-        self, source: Manifest, precision: str, about: Mapping[str, Any], make: Callable[[Path], Manifest]
+        self,
+        source: Manifest,
+        precision: str,
+        about: Mapping[str, Any],
+        make: Callable[[Path], Manifest],
+        *,
+        thorough: bool = False,
     ) -> Manifest:
         """A model in another precision, made from one that is ready unless it is in the cache already.
 
@@ -118,19 +125,22 @@ class Store:
             precision: the name of the other precision.
             about: what it depends on besides the source; when that changes, it is made again.
             make: fills a folder and says what is in it. What it raises leaves nothing behind.
+            thorough: compare every cached file with its SHA-256.
 
         Raises:
             ModelUnavailable: the cache cannot be written.
         """
         target = self._variant_target(source, precision)
-        made_from = {
-            **source.source,
+        depends = {
             **about,
             "fp32_sha256": {role: file.sha256 for role, file in source.files.items()},
+            "config": source.config.to_dict(),
+            "max_positions": source.max_positions,
         }
+        made_from = json.loads(json.dumps({**source.source, **depends}))  # as it will be read again
 
         def ready() -> Manifest | None:
-            manifest = _ready(target, thorough=False)
+            manifest = _ready(target, thorough=thorough)
             return manifest if manifest and manifest.source == made_from else None
 
         def made() -> Manifest:
