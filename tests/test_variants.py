@@ -146,9 +146,10 @@ def test_converted_folder_follows_its_configuration_and_is_int8_when_asked(tiny_
         assert engine.config.pooling == "cls"
     assert makings == ["int8", "int8"]
     convert_model(tiny_folder, int8, store=store, precision="int8")
+    makings.clear()
     with load(int8, cache, "int8") as engine:
         assert engine.precision is Precision.INT8
-    assert makings == ["int8", "int8"]
+    assert not makings
 
 
 def test_wrong_precision_and_device_are_refused(tiny_folder, cache):

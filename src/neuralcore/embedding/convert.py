@@ -11,7 +11,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-from .agreement import BOUNDS, failures
 from .config import ModelConfig
 from .conversion_check import Hidden, check_conversion
 from .errors import InputError, UnsupportedModel
@@ -21,10 +20,9 @@ from .models.folder import ModelFolder, write_config
 from .models.registry import find_spec
 from .models.store import FileRecord, Manifest, Store, sha256
 from .progress import progress_bar
-from .quantize import quantize_model
 from .quantize.model import Model
 from .types import Precision
-from .variants import LONGEST_SAMPLE, compare_files
+from .variants import quantize_checked
 
 Exporter = Literal["builtin", "torch"]
 
@@ -146,11 +144,7 @@ def _quantize(staging: Path, config: ModelConfig, precision: Precision) -> dict[
     """Put another precision in the place of fp32."""
     path, tokenizer_path = staging / _GRAPH, staging / "tokenizer.json"
     quantized = path.with_name("quantized") / path.name
-    max_tokens = min(config.max_tokens, LONGEST_SAMPLE)
-    quantize_model(path, quantized, precision, tokenizer_path=tokenizer_path, max_tokens=max_tokens)
-    agreement = compare_files(path, quantized, tokenizer_path, config)
-    for failure in failures(agreement, BOUNDS[precision]):
-        raise failure
+    agreement = quantize_checked(path, quantized, tokenizer_path, config, precision)
     for written in quantized.parent.iterdir():
         written.replace(path.parent / written.name)
     quantized.parent.rmdir()

@@ -58,10 +58,11 @@ def _data_files(path: Path) -> list[list[str | int]]:
 
 def _make(source: Manifest, precision: Precision, folder: Path) -> Manifest:
     _log.info("making %s of %s", precision, source.config.name)
+    shutil.copyfile(source.tokenizer_path, folder / "tokenizer.json")
     with progress_bar(f"Making {precision} of {source.config.name}", None):
-        agreement = _write(source, precision, folder)
-    for failure in failures(agreement, BOUNDS[precision]):
-        raise failure
+        agreement = quantize_checked(
+            source.model_path, folder / "model.onnx", source.tokenizer_path, source.config, precision
+        )
     path = folder / "model.onnx"
     files = {"model": path, "weights": path.with_name("model.onnx.data"), "tokenizer": folder / "tokenizer.json"}
     return replace(
@@ -73,12 +74,27 @@ def _make(source: Manifest, precision: Precision, folder: Path) -> Manifest:
     )
 
 
-def _write(source: Manifest, precision: Precision, folder: Path) -> Agreement:
-    path = folder / "model.onnx"
-    max_tokens = min(source.config.max_tokens, LONGEST_SAMPLE)
-    quantize_model(source.model_path, path, precision, tokenizer_path=source.tokenizer_path, max_tokens=max_tokens)
-    shutil.copyfile(source.tokenizer_path, folder / "tokenizer.json")
-    return compare_files(source.model_path, path, source.tokenizer_path, source.config)
+def quantize_checked(
+    source_path: Path, path: Path, tokenizer_path: Path, config: ModelConfig, precision: Precision
+) -> Agreement:
+    """Write an ONNX file in another precision, and compare it with its source.
+
+    Args:
+        source_path: the fp32 file.
+        path: the file to write.
+        tokenizer_path: the tokenizer of both.
+        config: the configuration of both.
+        precision: of the new file.
+
+    Raises:
+        VerificationFailed: it is too far from its source; the file is there.
+    """
+    max_tokens = min(config.max_tokens, LONGEST_SAMPLE)
+    quantize_model(source_path, path, precision, tokenizer_path=tokenizer_path, max_tokens=max_tokens)
+    agreement = compare_files(source_path, path, tokenizer_path, config)
+    for failure in failures(agreement, BOUNDS[precision]):
+        raise failure
+    return agreement
 
 
 def compare_files(
