@@ -7,12 +7,11 @@ from os import PathLike
 from pathlib import Path
 
 from .config import ModelConfig
-from .encoder import OnnxEncoder
-from .errors import InputError
+from .errors import InputError, ProviderUnavailable
 from .models.folder import ModelFolder
+from .models.pack import PACKED_SUFFIX
 from .models.store import Store, make_store, sha256
 from .providers import Device, GpuOptions, choose_device
-from .session import available_providers
 from .tokenizer import Tokenizer
 from .types import Encoder, Precision
 
@@ -83,8 +82,17 @@ def open_files(
     max_memory_bytes: int | None,
     gpu: GpuOptions,
 ) -> tuple[Tokenizer, Encoder]:
-    """Open a tokenizer and an encoder."""
+    """Open a tokenizer and an encoder: by the native kernels if the model is packed for them, else by ONNX Runtime."""
     tokenizer = Tokenizer(tokenizer_path, max_tokens=config.max_tokens, lowercase=config.lowercase)
+    if model_path.suffix == PACKED_SUFFIX:
+        if device not in ("cpu", "auto"):
+            raise ProviderUnavailable(device, ["cpu"], f"{model_path.name} is packed for the CPU")
+        from .native_encoder import NativeEncoder
+
+        return tokenizer, NativeEncoder(model_path, config, threads=threads, max_memory_bytes=max_memory_bytes)
+    from .encoder import OnnxEncoder
+    from .session import available_providers
+
     encoder = OnnxEncoder(
         model_path,
         config,

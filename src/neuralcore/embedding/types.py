@@ -63,6 +63,17 @@ class TokenBatch:
         """int64 (n,), tokens of each text."""
         return np.diff(self.offsets)
 
+    def take(self, rows: Lengths) -> TokenBatch:
+        """Some of the texts, in this order.
+
+        Args:
+            rows: int64 (m,), which texts.
+        """
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        cells = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        return TokenBatch(self.ids[cells], offsets, self.full_lengths[rows])
+
     def padded(self, rows: Lengths, pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The ids of some texts as a rectangle, and its attention mask.
 

@@ -130,7 +130,7 @@ class Store:
         Raises:
             ModelUnavailable: the cache cannot be written.
         """
-        target = self._variant_target(source, precision)
+        target = self.variant_target(source, precision)
         depends = {
             **about,
             "fp32_sha256": {role: file.sha256 for role, file in source.files.items()},
@@ -170,7 +170,7 @@ class Store:
         """Where a model of the registry or the Hub is kept, ready to load."""
         return self.cache / "models" / _as_name(spec.repository) / _as_name(spec.revision) / _PRECISION
 
-    def _variant_target(self, source: Manifest, precision: str) -> Path:
+    def variant_target(self, source: Manifest, precision: str) -> Path:
         """Beside the fp32 model where that is in the cache; under its own name where it is used as it was found."""
         if source.folder.is_relative_to(self.cache / "models"):
             return source.folder.with_name(precision)
