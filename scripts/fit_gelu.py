@@ -2,8 +2,8 @@
 
     gelu(x) = x * Phi(x),    Phi(x) ~ 1/2 + u * P(u^2),  u = clamp(x, -4.5, 4.5) / 4.5
 
-The weights of a least-squares fit are moved to where the error of gelu is largest until it is about even; P(1) is 1/2, so
-that beyond 4.5 gelu is x or 0.
+The weights of a least-squares fit are moved to where the error of gelu is largest until it is about even; P(1) is 1/2,
+so that beyond 4.5 gelu is x or 0.
 
     python -m scripts.fit_gelu
 """

@@ -13,7 +13,9 @@ LAYERS = [
     {"pooling", "batch", "providers", "progress", "fingerprint", "samples", "arguments"},
     {"agreement"},
     {"tokenizer", "session", "models"},
-    {"encoder", "quantize"},
+    {"kernels"},
+    {"encoder", "native_encoder", "quantize"},
+    {"packed"},
     {"variants", "conversion_check"},
     {"convert"},
     {"loader"},
@@ -23,6 +25,7 @@ LAYERS = [
     {"cli"},
 ]
 WALLS = {
+    "ctypes": {"kernels", "session"},
     "onnxruntime": {"session"},
     "tokenizers": {"tokenizer"},
     "huggingface_hub": {"models.store.hub"},

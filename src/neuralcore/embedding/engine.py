@@ -21,7 +21,6 @@ from .errors import InputError
 from .fingerprint import Fingerprint
 from .progress import progress_bar
 from .providers import Device, GpuOptions
-from .quantize import detect_quantization
 from .stream import encode_windows
 from .types import Advance, EmbeddingType, Lengths, Precision, TokenBatch, Vectors
 
@@ -197,6 +196,13 @@ class EmbeddingEngine:
         return self._encoder.device
 
     @property
+    def backend(self) -> str:
+        """What computes: ONNX Runtime and its device ("onnxruntime cpu"), or the native kernels and the instruction set
+        they use ("native avx512vnni").
+        """
+        return self._encoder.backend
+
+    @property
     def threads(self) -> int:
         """CPU threads in use."""
         return self._threads
@@ -205,7 +211,7 @@ class EmbeddingEngine:
     def precision(self) -> Precision:
         """How the model's numbers are kept; of an ONNX file that is used as it was found, what its graph says."""
         if self._precision is None:
-            self._precision = detect_quantization(self._model_path)
+            self._precision = loader.detect_precision(self._model_path)
         return self._precision
 
     @property

@@ -33,7 +33,8 @@ _POOLINGS = {
     PoolingStrategy.LAST_TOKEN: 3,
 }
 
-_Bytes, _Ints, _Floats, _Longs = (POINTER(kind) for kind in (c_int8, c_int32, c_float, c_int64))
+_Bytes, _Ints, _Floats, _Longs = POINTER(c_int8), POINTER(c_int32), POINTER(c_float), POINTER(c_int64)
+_POINTERS: Mapping[str, Any] = {"int8": _Bytes, "int32": _Ints, "float32": _Floats, "int64": _Longs}
 
 
 class _Product(Structure):
@@ -127,7 +128,12 @@ class NativeModel:
     """
 
     def __init__(
-        self, tensors: Mapping[str, NDArray[Any]], about: Mapping[str, Any], pooling: PoolingStrategy, *, normalize: bool
+        self,
+        tensors: Mapping[str, NDArray[Any]],
+        about: Mapping[str, Any],
+        pooling: PoolingStrategy,
+        *,
+        normalize: bool,
     ) -> None:
         isa = choose_isa()
         if isa is None:
@@ -306,7 +312,6 @@ def _find(isa: str) -> Any:
 
 
 def _pointer_to(array: NDArray[Any]) -> Any:
-    kinds = {"int8": c_int8, "int32": c_int32, "float32": c_float, "int64": c_int64}
     if not array.flags.c_contiguous:
         raise ValueError("an array is not contiguous")
-    return ctypes.cast(array.ctypes.data, POINTER(kinds[array.dtype.name]))
+    return ctypes.cast(array.ctypes.data, _POINTERS[array.dtype.name])

@@ -15,7 +15,16 @@ from .providers import Device, GpuOptions, choose_device
 from .tokenizer import Tokenizer
 from .types import Encoder, Precision
 
-__all__ = ["Located", "Store", "locate", "make_store", "open_files", "read_config", "weights_sha256"]
+__all__ = [
+    "Located",
+    "Store",
+    "detect_precision",
+    "locate",
+    "make_store",
+    "open_files",
+    "read_config",
+    "weights_sha256",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,15 @@ def weights_sha256(model_path: Path) -> str:
     """SHA-256 of an ONNX model: of its external data, if it has a file of that name, else of itself."""
     data = (model_path.with_name(model_path.name + ending) for ending in (".data", "_data"))
     return sha256(next((path for path in data if path.is_file()), model_path))
+
+
+def detect_precision(model_path: Path) -> Precision:
+    """What precision a file has, by what is in it."""
+    if model_path.suffix == PACKED_SUFFIX:
+        return Precision.INT8
+    from .quantize import detect_quantization
+
+    return detect_quantization(model_path)
 
 
 def read_config(folder: Path) -> ModelConfig:

@@ -46,6 +46,7 @@ class NativeEncoder:
     def __init__(
         self, path: Path, config: ModelConfig, *, threads: int = 1, max_memory_bytes: int | None = None
     ) -> None:
+        self.path = path
         tensors, about = read_packed(path)
         self._pad_position: int | None = about["pad_position"]
         self._native: NativeModel | None = NativeModel(tensors, about, config.pooling, normalize=config.normalize)
@@ -54,6 +55,7 @@ class NativeEncoder:
                 str(path), f"its vectors have {self._native.hidden} components, its configuration says otherwise"
             )
         self.isa = self._native.isa
+        self.backend = f"native {self.isa}"
         self._threads, self._max_memory_bytes = threads, max_memory_bytes
         self._start()
 

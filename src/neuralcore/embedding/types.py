@@ -99,6 +99,10 @@ class Encoder(Protocol):
     def device(self) -> str:
         """Where it computes: "cpu", "cuda" or "tensorrt"."""
 
+    @property
+    def backend(self) -> str:
+        """What computes: "onnxruntime cpu", "onnxruntime cuda", "native avx2", and so on."""
+
     def encode(self, tokens: TokenBatch, advance: Advance | None = None) -> Vectors:
         """Vectors of all texts, float32 (n, dimension), in input order.
 

@@ -31,6 +31,8 @@ class Shape:
 
     @classmethod
     def of(cls, architecture: Mapping[str, Any]) -> Self:
+        """Read them."""
+
         def value(*keys: str) -> Any:
             return architecture[next((key for key in keys if architecture.get(key) is not None), keys[-1])]
 

@@ -45,9 +45,12 @@ def read_stack(checkpoint: Checkpoint, architecture: Mapping[str, Any]) -> Stack
 def _read_bert(checkpoint: Checkpoint, architecture: Mapping[str, Any]) -> Stack:
     require(architecture, position_embedding_type="absolute", is_decoder=False, add_cross_attention=False)
     positions = _table(checkpoint, architecture, "position", "max_position_embeddings")
-    positions = positions + checkpoint.read("embeddings.token_type_embeddings.weight", shape=(-1, positions.shape[1]))[0]
+    segments = checkpoint.read("embeddings.token_type_embeddings.weight", shape=(-1, positions.shape[1]))
+    positions = positions + segments[0]  # one text is one segment, always of type 0
     parts = [f"attention.self.{part}" for part in ("query", "key", "value")]
-    return _bert_like(checkpoint, architecture, positions, parts, "attention.output.dense", "attention.output.LayerNorm")
+    return _bert_like(
+        checkpoint, architecture, positions, parts, "attention.output.dense", "attention.output.LayerNorm"
+    )
 
 
 def _read_mpnet(checkpoint: Checkpoint, architecture: Mapping[str, Any]) -> Stack:

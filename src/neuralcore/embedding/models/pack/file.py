@@ -1,7 +1,8 @@
 """Packed models as safetensors files whose tensors can be used where they are mapped.
 
-The format (https://github.com/huggingface/safetensors) allows no gaps, so tensors of a size that is a multiple of 64 bytes
-come first, and the header is filled up: all of them begin at a multiple of 64. The library's own writer aligns to 8.
+The format (https://github.com/huggingface/safetensors) allows no gaps, so tensors of a size that is a multiple of 64
+bytes come first, and the header is filled up: all of them begin at a multiple of 64. The library's own writer aligns
+to 8.
 """
 
 from __future__ import annotations

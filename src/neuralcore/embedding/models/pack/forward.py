@@ -73,19 +73,25 @@ def _rotate(x: Array, cosines: Array, sines: Array) -> Array:
 def _normalize(x: Array, norm: Norm, epsilon: float) -> Array:
     centred = x - x.mean(axis=-1, keepdims=True)
     variance = (centred**2).mean(axis=-1, keepdims=True)
-    return centred / np.sqrt(variance + np.float32(epsilon)) * norm.weight + norm.bias
+    result: Array = centred / np.sqrt(variance + np.float32(epsilon)) * norm.weight + norm.bias
+    return result
 
 
 def _silu(x: Array) -> Array:
-    return x / (1 + np.exp(-np.clip(x, -80, None)))
+    result: Array = x / (1 + np.exp(-np.clip(x, -80, None)))
+    return result
 
 
 def _activate(name: str, x: Array) -> Array:
     if name == "relu":
         return np.maximum(x, 0)
+    inner: Array
     if name == "gelu_tanh":
-        return x * (0.5 + 0.5 * np.tanh(np.float32(0.7978845608) * (x + np.float32(0.044715) * x**3)))
-    return x * (0.5 + 0.5 * _erf(x * np.float32(0.5**0.5)))
+        inner = np.tanh(np.float32(0.7978845608) * (x + np.float32(0.044715) * x**3))
+    else:
+        inner = _erf(x * np.float32(0.5**0.5))
+    result: Array = x * (0.5 + 0.5 * inner)
+    return result
 
 
 def _erf(x: Array) -> Array:
@@ -93,4 +99,5 @@ def _erf(x: Array) -> Array:
     size = np.abs(x)
     t = 1 / (1 + np.float32(0.3275911) * size)
     series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
-    return np.copysign(1 - series * np.exp(-(size**2)), x)
+    result: Array = np.copysign(1 - series * np.exp(-(size**2)), x)
+    return result

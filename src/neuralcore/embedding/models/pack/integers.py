@@ -55,8 +55,9 @@ def find_smoothing(linears: Sequence[Linear], x: Array) -> Array:
 
     def error(smooth: Array) -> float:
         steps, row_scale = quantize_rows(sample * smooth)
-        integers, scale = quantize_columns(weight / smooth[:, None])
-        return float((((steps @ integers.astype(np.float32)) * scale * row_scale - expected) ** 2).sum())
+        integers, scale = quantize_columns(np.divide(weight, smooth[:, None], dtype=np.float32))
+        found = (steps @ integers.astype(np.float32)) * scale * row_scale
+        return float(((found - expected) ** 2).sum())
 
     return min((_smoothing(largest, heaviest, share) for share in _SHARES), key=error)
 

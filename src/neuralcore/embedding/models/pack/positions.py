@@ -12,8 +12,8 @@ def position_ids(ids: NDArray[np.int32], offsets: NDArray[np.int64], pad_positio
     Args:
         ids: int32 (total,), all texts' token ids.
         offsets: int64 (n + 1,), where texts begin and end.
-        pad_position: None where positions count from 0; else they count from the one after it, and tokens of this id have
-            this position and are not counted, as in MPNet.
+        pad_position: None where positions count from 0; else they count from the one after it, and tokens of this id
+            have this position and are not counted, as in MPNet.
 
     Returns:
         int32 (total,).
