@@ -20,7 +20,9 @@ from .models.pack.file import read_packed
 from .models.pack.positions import position_ids
 from .types import Advance, Lengths, TokenBatch, Vectors
 
-_BUDGET_TOKENS = 256  # of a group: fewer read the weights again too often, more leave the cache (benchmarks/budget.py)
+BUDGET_TOKENS = 256
+"""Of a group of texts: fewer read the weights again too often, more leave the cache (benchmarks/budget.py)."""
+
 _GROUPS_PER_THREAD = 4  # at least, while groups are not tiny: one more or less then matters little at the end
 _TINY_TOKENS = 96
 _KEPT_BYTES = 32 * 2**20  # of working memory, for the next run of a thread; more is given back
@@ -42,6 +44,7 @@ class NativeEncoder:
     """
 
     device = "cpu"
+    budget_tokens = BUDGET_TOKENS
 
     def __init__(
         self, path: Path, config: ModelConfig, *, threads: int = 1, max_memory_bytes: int | None = None
@@ -122,7 +125,7 @@ class NativeEncoder:
         lengths = lengths[rows]
         if len(rows) < self._threads and lengths.sum() < _TINY_TOKENS * self._threads:
             return [rows]  # by all threads together
-        budget = min(_BUDGET_TOKENS, _even_budget(lengths, self._threads))
+        budget = min(self.budget_tokens, _even_budget(lengths, self._threads))
         while budget > 1 and self._n_bytes(native, budget, int(lengths.max())) > (self._max_memory_bytes or math.inf):
             budget //= 2
         return [rows[group] for group in plan(lengths, budget)]
