@@ -24,7 +24,8 @@ LAYERS = [
 ]
 WALLS = {
     "onnxruntime": {"session"},
-    "tokenizers": {"tokenizer"},
+    "tokenizers": {"tokenizer.reference"},
+    "tokie": {"tokenizer.fast"},
     "huggingface_hub": {"models.store.hub"},
     "safetensors": {"models.build.checkpoint"},
     "onnx": {"models.build", "quantize"},
