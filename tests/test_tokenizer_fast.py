@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -319,6 +320,7 @@ def test_threads_that_come_while_tokie_is_loaded_get_equal_ids(path, reference):
     assert not wrong
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_forked_children_tokenize_while_the_parents_threads_do(path):
     code = (
         "import os, sys, threading, warnings; from pathlib import Path\n"
@@ -338,8 +340,6 @@ def test_forked_children_tokenize_while_the_parents_threads_do(path):
         "    assert os.waitpid(child, 0)[1] == 0\n"
         "stop.set(); [thread.join() for thread in threads]; print('done')"
     )
-    if not hasattr(__import__("os"), "fork"):
-        pytest.skip("no fork here")
     assert run(code, str(path)) == "done\n"
 
 
@@ -355,6 +355,10 @@ def test_memory_stays_flat_over_many_texts(path):
         "before = encode(0); print((encode(50_000) - before) // 1024)"
     )
     assert int(run(code, str(path))) < 4  # MiB
+
+
+def test_what_is_compared_when_tokie_is_loaded_is_proven_itself():
+    assert all(proven.mark_proven([*fast._PROBES, fast._sample_characters()]))
 
 
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=6))

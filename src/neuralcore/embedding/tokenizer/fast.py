@@ -8,7 +8,7 @@ from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -16,15 +16,12 @@ from .proven import find_doubt, proven_ranges
 from .ragged import Ragged
 from .reference import Reference
 
-if TYPE_CHECKING:
-    from tokie import Tokenizer as TokieTokenizer
-
 PROVEN_VERSION = "0.1.4"
 WORTH_TEXTS = 1_500
 """Loading takes as long as Hugging Face takes for so many sentences: whoever has fewer never pays for it."""
 
 _PROBES = (
-    "", " ", "\t\r\n", "\x00\x01\x1f", "a\x00b \u200b c\ufeffd", "The quick brown fox's 3.14 tokens, e.g. re-use!",
+    "", " ", "\t\r\n", "\x00\x01\x1f", "a\x00b \u200b c\u2060d", "The quick brown fox's 3.14 tokens, e.g. re-use!",
     "UNBELIEVABLE \u0130stanbul \u039f\u0394\u039f\u03a3 stra\xdfe \u1e9e \ufb01ne", "e\u0301\u0327 \u0915\u094d\u0937",
     "\u6f22\u5b57kana\u304c\u304b\u3099 \uac00\u1100\u1161\u11a8", "\u05e9\u05b8\u05dc\u05d5\u05dd \u0645\u064e\u0631",
     "\U0001f468\u200d\U0001f469\u200d\U0001f467 \u2764\ufe0f \U0001f1e9\U0001f1ea", "\xa0\u3000\u2028\u2029\x85\xad",
@@ -39,12 +36,14 @@ _log = logging.getLogger(__name__)
 class Fast:
     """tokie's tokenizer, for proven texts only."""
 
-    def __init__(self, inner: TokieTokenizer) -> None:
+    def __init__(self, inner: Any) -> None:  # tokie.Tokenizer, whose stubs lack encode_batch_flat
         self._inner = inner
+        self._inner.no_padding()
+        self._inner.no_truncation()
 
     def encode(self, texts: list[str]) -> Ragged:
         """The ids of texts, without special tokens and not cut."""
-        ids, lengths = self._inner.encode_batch_flat(texts, False)  # type: ignore[attr-defined]  # not in its stubs
+        ids, lengths = self._inner.encode_batch_flat(texts, False)
         return Ragged(ids.view(np.int32), lengths.view(np.int64))
 
 
@@ -91,12 +90,14 @@ def load_fast(path: Path, reference: Reference) -> Fast | None:
     try:
         from tokie import Tokenizer as TokieTokenizer
         from tokie import TokieError
+
+        doubt = _find_version_doubt()
     except ImportError as error:
         _log.debug("tokenizing without tokie: %s", error)
         return None
     try:
-        doubt = _find_version_doubt() or find_doubt(json.loads(path.read_bytes()))
-        fast = None if doubt else _open(TokieTokenizer.from_json(str(path)))
+        doubt = doubt or find_doubt(json.loads(path.read_bytes()))
+        fast = None if doubt else Fast(TokieTokenizer.from_json(str(path)))
     except (OSError, ValueError, TokieError) as error:
         fast, doubt = None, str(error)
     if fast and not _agree(fast, reference):
@@ -109,12 +110,6 @@ def load_fast(path: Path, reference: Reference) -> Fast | None:
 def _find_version_doubt() -> str | None:
     found = version("tokie")
     return None if found == PROVEN_VERSION else f"proven is tokie {PROVEN_VERSION}, not {found}"
-
-
-def _open(inner: TokieTokenizer) -> Fast:
-    inner.no_padding()
-    inner.no_truncation()
-    return Fast(inner)
 
 
 def _agree(fast: Fast, reference: Reference) -> bool:

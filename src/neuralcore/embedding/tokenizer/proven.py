@@ -89,9 +89,9 @@ def find_doubt(document: dict[str, Any]) -> str | None:
 
 
 def _is_proven_token(token: dict[str, Any], vocabulary: dict[str, int]) -> bool:
-    content = token["content"]
-    has_flags = all(token[name] == value for name, value in _ADDED.items())
-    return has_flags and bool(_ADDED_CONTENT.fullmatch(content)) and vocabulary.get(content) == token["id"]
+    content = token.get("content", "")
+    has_flags = all(token.get(name) == value for name, value in _ADDED.items())
+    return has_flags and bool(_ADDED_CONTENT.fullmatch(content)) and vocabulary.get(content) == token.get("id")
 
 
 def _find_doubt_about_words(vocabulary: dict[str, int]) -> str | None:
