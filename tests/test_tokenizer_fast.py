@@ -127,12 +127,30 @@ def test_megabyte_of_text_has_equal_ids_alone_and_in_a_batch(text, both, referen
     assert_equal(both, reference, ["before", text, "behind"])
 
 
-@pytest.mark.parametrize("character", ["a", "\u6f22", "\U0001f600"])
+@pytest.mark.parametrize("character", ["a", "\u6f22", "\U0001f600", "\uac01"])
 def test_longest_proven_text_has_equal_ids(character, both, reference):
     text = character * proven.LONGEST_CHARACTERS
     assert all(proven.mark_proven([text]))
     assert not any(proven.mark_proven([text + character]))
     assert_equal(both, reference, [text])
+
+
+def test_longest_proven_text_stays_below_64_kib_in_every_form():
+    widest = max(CHARACTERS, key=lambda character: len(unicodedata.normalize("NFD", character).encode()))
+    assert len(unicodedata.normalize("NFD", widest * proven.LONGEST_CHARACTERS).encode()) < 64 * 1024
+
+
+def test_longest_proven_text_has_equal_ids_where_a_token_is_sought_in_normalized_text(tmp_path):
+    """As MPNet's <unk> is: tokie then decides by the decomposed length whether to cut the text into parts."""
+    inner = json.loads(tiny_model.tokenizer().to_str())
+    vocab = {**inner["model"]["vocab"], "<unk>": len(inner["model"]["vocab"])}
+    token = {"id": vocab["<unk>"], "content": "<unk>", **ADDED, "normalized": True}
+    path = write(tmp_path, vocab=vocab, added_tokens=[*inner["added_tokens"], token])
+    loaded, reference = load(path), Reference(path, lowercase=False)
+    assert loaded
+    for text in ("\uac01" * proven.LONGEST_CHARACTERS, "\uac01<UNK> " * (proven.LONGEST_CHARACTERS // 7)):
+        assert all(proven.mark_proven([text]))
+        assert loaded.encode([text]).ids.tolist() == reference.encode([text]).ids.tolist()
 
 
 def test_source_code_has_equal_ids(both, reference):
@@ -318,6 +336,17 @@ def test_threads_that_come_while_tokie_is_loaded_get_equal_ids(path, reference):
         thread.join()
     assert tokenizer._fast.get(0)
     assert not wrong
+
+
+def test_nobody_waits_while_another_thread_or_a_forking_parents_loads_tokie(tiny_path):
+    tokenizer = Tokenizer(tiny_path, max_tokens=LIMIT)
+    with tokenizer._fast._lock:
+        work = threading.Thread(target=tokenizer.encode, args=(["the cat"] * fast.WORTH_TEXTS,), daemon=True)
+        work.start()
+        work.join(timeout=60)
+        assert not work.is_alive()
+        assert tokenizer._fast.get(0) is None
+    assert tokenizer._fast.get(0)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

@@ -5,8 +5,9 @@ that Unicode 14 leaves unassigned; 491 marks and punctuation, most of them newer
 extension E, which Hugging Face's table misses; 13 format characters; and DEL, which tokie keeps. PROVEN is what agrees
 and is worth having.
 
-It also cuts a text of 64 KiB or more that comes alone into parts wherever spaces are far apart, through words and, in
-unsafe code, through characters. And it drops the rest of a word where a vocabulary has ##ab without ##a.
+It also cuts a text that comes alone and has 64 KiB or more (decomposed, if the file has a token to find in normalized
+text) into parts wherever spaces are far apart: through words and, in unsafe code, through characters. And it drops the
+rest of a word where a vocabulary has ##ab without ##a.
 
 Single code points suffice for texts made of them. Cleaning, decomposing and lowering the case see one character at a
 time; only combining marks have an order that depends on neighbours, and they are removed. Words end where white space,
@@ -19,8 +20,8 @@ import re
 from functools import cache
 from typing import Any
 
-LONGEST_CHARACTERS = 16_000
-"""Of a text: fewer than 64 KiB, whatever the characters."""
+LONGEST_CHARACTERS = 7_000
+"""Of a text: fewer than 64 KiB even when decomposed, which makes up to 9 bytes (Hangul) of a proven character."""
 
 PROVEN = """
     0-7E 80-377 37A-37F 384-38A 38C 38E-3A1 3A3-52F 531-556 559-58A 591-5C7 5D0-5EA 5F0-5F4 600-61C 61E-6FF 900-97F
