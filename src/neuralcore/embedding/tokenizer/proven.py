@@ -3,7 +3,7 @@
 Compared one by one, it differs from Hugging Face tokenizers 0.23 on 820,408 of Unicode's 1,112,064 code points: 819,647
 that Unicode 14 leaves unassigned; 491 marks and punctuation, most of them newer than Unicode 8; 256 ideographs of
 extension E, which Hugging Face's table misses; 13 format characters; and DEL, which tokie keeps. PROVEN is what agrees
-and is worth having.
+and is worth having (`python -m scripts.tokenizer_differences`).
 
 It also cuts a text that comes alone and has 64 KiB or more (decomposed, if the file has a token to find in normalized
 text) into parts wherever spaces are far apart: through words and, in unsafe code, through characters. And it drops the
