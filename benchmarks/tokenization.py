@@ -3,7 +3,7 @@
 python -m benchmarks.tokenization --threads 2 --json tokenization.json
 
 From a list of str to a `TokenBatch`, cut and framed. Rounds alternate, so a slow moment of the machine hits both; both
-may use the same cores. Ids are compared before anything is timed. Loading tokie is timed, too, with all its checks; when
+may use the same cores. Ids are compared before anything is timed. Loading tokie is timed, too, with its checks; when
 it pays is a question of processor time, because encoding wants the cores meanwhile.
 """
 

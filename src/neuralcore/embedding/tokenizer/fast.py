@@ -1,4 +1,4 @@
-"""The wall around tokie, several times as fast: used where its ids are proven equal, once loading it has paid."""
+"""The wall around tokie, several times as fast: used where its ids are proven equal, once loading it pays."""
 
 from __future__ import annotations
 
