@@ -27,7 +27,8 @@ LAYERS = [
 WALLS = {
     "ctypes": {"kernels", "session"},
     "onnxruntime": {"session"},
-    "tokenizers": {"tokenizer"},
+    "tokenizers": {"tokenizer.reference"},
+    "tokie": {"tokenizer.fast"},
     "huggingface_hub": {"models.store.hub"},
     "safetensors": {"models.build.checkpoint"},
     "onnx": {"models.build", "quantize"},

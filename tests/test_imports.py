@@ -6,7 +6,18 @@ import sys
 
 import neuralcore.embedding
 
-HEAVY = {"numpy", "onnxruntime", "onnx", "tokenizers", "huggingface_hub", "safetensors", "rich", "click", "torch"}
+HEAVY = {
+    "numpy",
+    "onnxruntime",
+    "onnx",
+    "tokenizers",
+    "tokie",
+    "huggingface_hub",
+    "safetensors",
+    "rich",
+    "click",
+    "torch",
+}
 CODE = """
 import json, sys, time
 before = time.perf_counter()

@@ -17,7 +17,8 @@ from .models import list_models
 from .options import as_json, make_store, store_options
 from .tables import megabytes, print_table
 
-_PACKAGES = ("neuralcore-embedding", "onnxruntime", "onnx", "tokenizers", "huggingface-hub", "safetensors", "numpy")
+_PACKAGES = ("neuralcore-embedding", "onnxruntime", "onnx", "tokenizers", "tokie", "huggingface-hub", "safetensors",
+             "numpy")  # fmt: skip
 _CPU_FEATURES = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16",
                  "asimddp", "i8mm")  # fmt: skip
 _LABELS = {"cache_bytes": "cache size", "threads": "threads available"}
