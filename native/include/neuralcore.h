@@ -27,6 +27,8 @@ extern "C" {
 #define NC_ABI_VERSION 1
 #define NC_PANEL 16 /* columns of a panel of packed weights */
 #define NC_GROUP 4  /* neighbours in k that lie side by side in it */
+#define NC_PAIR 128 /* what weights k and k + 1 of a column add up to at most, k even, the positive and the negative ones
+                       apart: 255 * 128 fits in 16 bits, where AVX2 adds two products */
 
 enum nc_activation { NC_GELU = 0, NC_GELU_TANH = 1, NC_RELU = 2, NC_SWIGLU = 3 };
 enum nc_pooling { NC_POOL_CLS = 0, NC_POOL_MEAN = 1, NC_POOL_MAX = 2, NC_POOL_LAST = 3 };
