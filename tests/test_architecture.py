@@ -11,7 +11,7 @@ PACKAGE = "neuralcore.embedding"
 LAYERS = [
     {"errors", "types", "config", "settings", "cpu"},
     {"pooling", "batch", "providers", "progress", "fingerprint", "samples", "arguments"},
-    {"agreement"},
+    {"agreement", "truncation"},
     {"tokenizer", "session", "models"},
     {"encoder", "quantize"},
     {"variants", "conversion_check"},
