@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
@@ -18,7 +17,7 @@ from .models.build import FAMILIES, GRAPH_VERSION, build_onnx
 from .models.export import TorchEncoder, torch_is_installed
 from .models.folder import ModelFolder, write_config
 from .models.registry import find_spec
-from .models.store import FileRecord, Manifest, Store, sha256
+from .models.store import FileRecord, Manifest, Store, sha256, staging_beside
 from .progress import progress_bar
 from .quantize.model import Model
 from .types import Precision
@@ -70,10 +69,8 @@ def convert_model(
     wanted = Precision(precision)
     folder, config = _source(model, store, revision)
     chosen = exporter or ("builtin" if _can_build(folder) else "torch")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    working = progress_bar(f"Converting {folder.name}", None)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as parent, working:
-        staging = Path(parent) / target.name
+    with staging_beside(target) as parent, progress_bar(f"Converting {folder.name}", None):
+        staging = parent / target.name
         staging.mkdir(mode=0o755)
         about = _write(folder, config, staging, chosen, opset)
         checked = check_conversion(staging / _GRAPH, folder.tokenizer_path, config, _reference(folder, chosen))

@@ -26,10 +26,10 @@ from ...errors import Attempt, InputError, ModelCorrupt, ModelUnavailable, Unsup
 from ..build import FAMILIES, GRAPH_VERSION, build_onnx
 from ..folder import ModelFolder
 from ..registry import ModelSpec, find_spec
-from .files import check_sha256, locked, sha256, staged_folder
+from .files import check_sha256, locked, sha256, staged_folder, staging_beside
 from .manifest import FileRecord, Manifest
 
-__all__ = ["SOURCES", "FileRecord", "Manifest", "Store", "make_store", "sha256"]
+__all__ = ["SOURCES", "FileRecord", "Manifest", "Store", "make_store", "sha256", "staging_beside"]
 
 SOURCES = ("mirror", "hub", "index")
 _PRECISION = "fp32"
