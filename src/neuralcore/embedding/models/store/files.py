@@ -83,8 +83,8 @@ def staged_folder(target: Path) -> Iterator[Path]:
 def staging_beside(target: Path) -> Iterator[Path]:
     """A folder to work in beside a file or folder to be made, on the same disk, so that a rename puts it in its place.
 
-    At the end it is gone, and so are the folders above it that were made for it and are empty. It holds a lock that ends
-    with this process: what killed processes left for the same target is removed, what others work in is not.
+    At the end it is gone, and so are the folders above it that were made for it and are empty. It holds a lock that
+    ends with this process: what killed processes left for the same target is removed, what others work in is not.
     """
     missing = [folder for folder in target.parents if not folder.exists()]  # the deepest first
     target.parent.mkdir(parents=True, exist_ok=True)
