@@ -27,7 +27,7 @@ WALLS = {
     "tokenizers": {"tokenizer"},
     "huggingface_hub": {"models.store.hub"},
     "safetensors": {"models.build.checkpoint"},
-    "onnx": {"models.build", "quantize"},
+    "onnx": {"models.build", "models.graph_file", "quantize"},
     "sentence_transformers": {"verify"},
     "torch": {"models.export"},
     "transformers": {"models.export", "verify"},

@@ -16,6 +16,7 @@ from .errors import InputError, UnsupportedModel
 from .models.build import FAMILIES, GRAPH_VERSION, build_onnx
 from .models.export import TorchEncoder, torch_is_installed
 from .models.folder import ModelFolder, write_config
+from .models.graph_file import note_origin
 from .models.registry import find_spec
 from .models.store import FileRecord, Manifest, Store, sha256, staging_beside
 from .progress import progress_bar
@@ -160,6 +161,7 @@ def _manifest(
     files = {"model": path, "weights": path.with_name("model.onnx.data"), "tokenizer": staging / "tokenizer.json"}
     assert folder.safetensors_path is not None
     made_from = {"model.safetensors": sha256(folder.safetensors_path)}
+    note_origin(path, made_from["model.safetensors"])
     return Manifest(
         folder=staging,
         files={role: FileRecord.of(file, staging) for role, file in files.items()},

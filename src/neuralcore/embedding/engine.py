@@ -84,7 +84,7 @@ class EmbeddingEngine:
         self._threads = threads or available_threads()
         self._model_path = Path(model_path)
         self._precision: Precision | None = None
-        self._weights = ""
+        self._weights: str | None = None
         self._tokenizer, self._encoder = loader.open_files(
             Path(model_path),
             Path(tokenizer_path),

@@ -10,7 +10,7 @@ from .config import ModelConfig
 from .encoder import OnnxEncoder
 from .errors import InputError
 from .models.folder import ModelFolder
-from .models.store import Store, make_store, sha256
+from .models.store import Store, make_store
 from .providers import Device, GpuOptions, choose_device
 from .session import available_providers
 from .tokenizer import Tokenizer
@@ -27,7 +27,8 @@ class Located:
     tokenizer_path: Path
     config: ModelConfig
     max_positions: int
-    weights_sha256: str
+    weights_sha256: str | None
+    """None where only the ONNX file can tell."""
     precision: Precision | None
     """None for an ONNX file that is used as it was found: its graph tells."""
 
@@ -63,9 +64,10 @@ def locate(model: str | PathLike[str], *, precision: str, revision: str | None, 
 
 
 def weights_sha256(model_path: Path) -> str:
-    """SHA-256 of an ONNX model: of its external data, if it has a file of that name, else of itself."""
-    data = (model_path.with_name(model_path.name + ending) for ending in (".data", "_data"))
-    return sha256(next((path for path in data if path.is_file()), model_path))
+    """What tells an ONNX model's weights from others: of those that it was made from, where it says so."""
+    from .models.graph_file import weights_sha256
+
+    return weights_sha256(model_path)
 
 
 def read_config(folder: Path) -> ModelConfig:

@@ -320,12 +320,15 @@ def _prepare(
 
 
 def _built(model: ModelFolder, staging: Path, source: Mapping[str, Any], config: ModelConfig) -> Manifest:
+    from ..graph_file import note_origin
+
     assert model.safetensors_path is not None
     onnx_path = staging / "model.onnx"
     build_onnx(model.safetensors_path, model.architecture, config, onnx_path)
     shutil.copyfile(model.tokenizer_path, staging / "tokenizer.json")
     files = {"model": onnx_path, "weights": staging / "model.onnx.data", "tokenizer": staging / "tokenizer.json"}
     made_from = {"model.safetensors": sha256(model.safetensors_path)}
+    note_origin(onnx_path, made_from["model.safetensors"])
     return Manifest(
         folder=staging,
         files={role: FileRecord.of(path, staging) for role, path in files.items()},
