@@ -22,19 +22,19 @@ with settings.without_telemetry():
 _FATAL = 4  # ONNX Runtime would print every error that is raised here anyway
 _OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "out of memory", "ALLOC_FAILED", "BFCArena")
 _INPUTS = ("attention_mask", "input_ids", "position_ids", "token_type_ids")
+_TOO_NEW = ("is not a registered function/op", "is under development", "Unsupported model IR version")
+_STATE = ort.capi.onnxruntime_pybind11_state
 _DTYPES: dict[str, type[np.integer[Any]]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
 def _runtime_errors() -> tuple[type[BaseException], ...]:
     # They derive from Exception directly, with no common base. RuntimeError is what is thrown as std::exception.
-    state = ort.capi.onnxruntime_pybind11_state
     names = ("Fail", "InvalidArgument", "NoSuchFile", "NoModel", "EngineError", "RuntimeException", "InvalidProtobuf",
              "ModelLoaded", "NotImplemented", "InvalidGraph", "EPFail")  # fmt: skip
-    return (RuntimeError, *(getattr(state, name) for name in names if hasattr(state, name)))
+    return (RuntimeError, *(getattr(_STATE, name) for name in names if hasattr(_STATE, name)))
 
 
 _RUNTIME_ERRORS = _runtime_errors()
-_UNSUPPORTED = ort.capi.onnxruntime_pybind11_state.NotImplemented  # an operator that it has not
 _RUN_ERRORS: tuple[type[BaseException], ...] = (MemoryError, *_RUNTIME_ERRORS)
 
 
@@ -174,6 +174,6 @@ def _open(path: Path, options: ort.SessionOptions, providers: list[Any]) -> ort.
     except _RUNTIME_ERRORS as error:
         if any(sign in str(error) for sign in _OUT_OF_MEMORY):
             raise OutOfMemory(0, 0, f"the model {path} itself: {error}") from error
-        if isinstance(error, _UNSUPPORTED):
+        if isinstance(error, _STATE.NotImplemented) or any(sign in str(error) for sign in _TOO_NEW):
             raise UnsupportedModel(str(path), f"ONNX Runtime cannot run it: {error}") from error
         raise ModelCorrupt(str(path), expected="an ONNX model that loads", actual=str(error)) from error
