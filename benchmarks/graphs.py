@@ -1,6 +1,6 @@
 """Which way of writing the graph is fastest: the same model with other attention and activation operators.
 
-python -m benchmarks.graphs --model all-MiniLM-L6-v2
+python -m benchmarks.graphs --model all-mpnet-base-v2
 
 Each session has one thread. `alone`, one runs; `side by side`, as many as there are threads, and a cell is the time of
 one run of each. The forms take turns, so what slows the machine down hits all.
@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from neuralcore.embedding.models import build
 from neuralcore.embedding.models.folder import ModelFolder
 
-from .graph_forms import ATTENTION, attention_as
+from .graph_forms import ATTENTION, FAMILIES, attention_as
 from .machine import cpu_model, keep_to_cores
-from .models import find_folder
+from .models import find_config, find_folder
 from .report import print_table, seconds, show_progress
 
 _SHAPES = ((1, 16), (16, 28), (8, 128))
@@ -67,7 +67,7 @@ def main() -> None:
 
 def _parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.graphs", description="Compare forms of the graph.")
-    parser.add_argument("--model", default="all-MiniLM-L6-v2", help="folder or name; a BERT model")
+    parser.add_argument("--model", default="all-MiniLM-L6-v2", help="folder or name; a BERT or MPNet model")
     parser.add_argument("--threads", type=int, default=2, help="sessions side by side")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--forms", nargs="+", choices=[form.name for form in FORMS])
@@ -77,10 +77,13 @@ def _parse_args() -> argparse.Namespace:
 def _open(form: Form, model: str, folder: Path, args: argparse.Namespace) -> list[ort.InferenceSession]:
     show_progress(f"building {form.name}")
     source = ModelFolder(find_folder(model))
+    family = source.architecture.get("model_type")
+    if family not in FAMILIES:
+        raise SystemExit(f"{model} is of the family {family}; other forms are known for {' and '.join(FAMILIES)}")
     folder.mkdir()
     path = folder / "model.onnx"
-    with attention_as(ATTENTION[form.attention]):
-        build.build_onnx(source.path / "model.safetensors", source.architecture, source.config(), path)
+    with attention_as(ATTENTION[form.attention], family):
+        build.build_onnx(source.path / "model.safetensors", source.architecture, find_config(model), path)
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.enable_mem_pattern = False

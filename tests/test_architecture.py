@@ -11,7 +11,7 @@ PACKAGE = "neuralcore.embedding"
 LAYERS = [
     {"errors", "types", "config", "settings", "cpu"},
     {"pooling", "batch", "providers", "progress", "fingerprint", "samples", "arguments"},
-    {"agreement"},
+    {"agreement", "truncation"},
     {"tokenizer", "session", "models"},
     {"kernels"},
     {"encoder", "native_encoder", "quantize"},
@@ -31,7 +31,7 @@ WALLS = {
     "tokie": {"tokenizer.fast"},
     "huggingface_hub": {"models.store.hub"},
     "safetensors": {"models.build.checkpoint"},
-    "onnx": {"models.build", "quantize"},
+    "onnx": {"models.build", "models.graph_file", "quantize"},
     "sentence_transformers": {"verify"},
     "torch": {"models.export"},
     "transformers": {"models.export", "verify"},

@@ -1,6 +1,9 @@
 """Conversion to a folder that loads by itself, and that is whole or absent."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +23,7 @@ from neuralcore.embedding import (
 from neuralcore.embedding import convert as convert_module
 from neuralcore.embedding.convert import convert_model
 from neuralcore.embedding.models.folder import ModelFolder, write_config
-from neuralcore.embedding.models.store import make_store
+from neuralcore.embedding.models.store import make_store, staging_beside
 
 TEXTS = ["the cat sat on the mat", "a big red dog", "", "tree " * 50]
 
@@ -99,6 +102,43 @@ def test_interrupted_conversion_leaves_nothing(tiny_folder, store, tmp_path, mon
     with pytest.raises(error if isinstance(error, type) else OSError):
         convert_model(tiny_folder, tmp_path / "out", store=store)
     assert nothing_is_left(tmp_path)
+
+
+def test_folders_above_a_conversion_that_failed_do_not_stay(tiny_folder, store, tmp_path, monkeypatch):
+    monkeypatch.setattr(conversion_check, "_padding_shift", lambda *_: 0.01)
+    (tmp_path / "mine").mkdir()
+    for output in ("x/y/z", "mine/y/z"):
+        with pytest.raises(VerificationFailed):
+            convert_model(tiny_folder, tmp_path / output, store=store)
+    assert not (tmp_path / "x").exists()
+    assert not list((tmp_path / "mine").iterdir())
+
+
+def test_folders_above_a_conversion_are_made(tiny_folder, store, tmp_path):
+    convert_model(tiny_folder, tmp_path / "x/y/z", store=store)
+    assert [path.name for path in (tmp_path / "x/y").iterdir()] == ["z"]
+
+
+KILLED = """
+import os, signal, sys
+from neuralcore.embedding import convert
+from neuralcore.embedding.models.store import make_store
+
+convert.torch_is_installed = lambda: False
+convert.check_conversion = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+convert.convert_model(sys.argv[1], sys.argv[2], store=make_store(sys.argv[3], offline=True))
+"""
+
+
+def test_leftovers_of_a_killed_conversion_are_removed_by_the_next(tiny_folder, store, tmp_path):
+    command = [sys.executable, "-c", KILLED, tiny_folder, tmp_path / "out", store.cache]
+    assert subprocess.run(command, timeout=60, check=False).returncode == -signal.SIGKILL
+    (left,) = tmp_path.glob(".partial-*")
+    assert list(left.rglob("model.onnx"))
+    with staging_beside(tmp_path / "out") as others:  # of a process that is alive
+        convert_model(tiny_folder, tmp_path / "out", store=store)
+        assert list(tmp_path.glob(".partial-*")) == [others]
+    assert not list(tmp_path.glob(".partial-*"))
 
 
 def test_graph_that_differs_from_its_source_is_refused(tiny_folder, store, tmp_path, monkeypatch):

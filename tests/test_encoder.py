@@ -1,4 +1,4 @@
-"""The ONNX encoder: batching, threads, memory, forks and graphs of others change nothing about a vector."""
+"""The ONNX encoder: batching, threads, memory and forks change nothing about a vector."""
 
 import os
 import subprocess
@@ -7,29 +7,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from neuralcore.embedding.config import ModelConfig, PoolingStrategy
 from neuralcore.embedding.encoder import OnnxEncoder
-from neuralcore.embedding.errors import InferenceError, OutOfMemory, UnsupportedModel
+from neuralcore.embedding.errors import InferenceError, OutOfMemory
 from neuralcore.embedding.models.build import build_onnx
 from neuralcore.embedding.session import OnnxSession
-from neuralcore.embedding.types import TokenBatch
 from tests import golden
 from tests.checkpoints import HIDDEN, SEEDS, VOCABULARY, batches, bert
+from tests.tokens import token_batch
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ModelConfig(name="random", dimension=HIDDEN, max_tokens=64)
 CLOSE = 2e-6  # float32 sums in another order, for another shape of batch
 LENGTHS = [1, 64, 2, 3, 3, 17, 40, 5, 64, 1, 9, 33, 2, 8, 21, 60, 4, 4, 4, 12]
-
-
-def token_batch(rows) -> TokenBatch:
-    lengths = np.array([len(row) for row in rows], np.int64)
-    ids = np.concatenate([np.zeros(0), *rows]).astype(np.int32)
-    return TokenBatch(ids, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), lengths)
 
 
 def random_rows(lengths=LENGTHS, seed=0) -> list[np.ndarray]:
@@ -229,7 +221,8 @@ from pathlib import Path
 import numpy as np
 from neuralcore.embedding import ModelConfig, OutOfMemory
 from neuralcore.embedding.encoder import OnnxEncoder
-from tests.test_encoder import token_batch, write_hungry
+from tests.foreign_graphs import write_hungry
+from tests.tokens import token_batch
 
 path = Path(sys.argv[1])
 write_hungry(path, bytes_per_token=4_000_000)
@@ -261,7 +254,8 @@ import os, sys
 from pathlib import Path
 import numpy as np
 from neuralcore.embedding.encoder import OnnxEncoder
-from tests.test_encoder import CONFIG, random_rows, token_batch
+from tests.test_encoder import CONFIG, random_rows
+from tests.tokens import token_batch
 
 encoder = OnnxEncoder(Path(sys.argv[1]), CONFIG, threads=int(sys.argv[2]))
 tokens, one = token_batch(random_rows()), token_batch(random_rows([9]))
@@ -335,155 +329,3 @@ def test_pooling_outside_the_graph_equals_pooling_inside(strategy, normalized, m
     tokens = token_batch(random_rows())
     inside, outside = (OnnxEncoder(path, config).encode(tokens) for path in (tmp_path / "model.onnx", model))
     np.testing.assert_allclose(outside, inside, atol=CLOSE, rtol=0)
-
-
-# Graphs of others. Their token vectors are the inputs themselves, so that vectors can be written down by hand.
-
-
-def write_foreign(
-    path,
-    *,
-    inputs=("input_ids", "attention_mask"),
-    dtype=TensorProto.INT64,
-    op="Identity",
-    outputs=("last_hidden_state",),
-    n_components=None,
-) -> None:
-    """One component for each input, `op` of it; pooled outputs are the maximum over all tokens, padding too."""
-    nodes = []
-    for name in inputs:
-        nodes.append(helper.make_node("Cast", [name], [f"{name}_float"], to=TensorProto.FLOAT))
-        nodes.append(helper.make_node("Unsqueeze", [f"{name}_float", "two"], [f"{name}_3d"]))
-    nodes.append(helper.make_node("Concat", [f"{name}_3d" for name in inputs], ["plain"], axis=2))
-    nodes.append(helper.make_node(op, ["plain"], ["tokens"]))
-    nodes.append(helper.make_node("ReduceMax", ["tokens", "one"], ["text"], keepdims=0))
-    infos = []
-    for output in outputs:
-        is_text = output in {"sentence_embedding", "pooler_output"}
-        nodes.append(helper.make_node("Identity", ["text" if is_text else "tokens"], [output]))
-        shape = ["b", n_components] if is_text else ["b", "s", n_components]
-        infos.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, shape))
-    graph_inputs = [helper.make_tensor_value_info(name, dtype, ["b", "s"]) for name in inputs]
-    constants = [numpy_helper.from_array(np.array([value]), name) for name, value in (("one", 1), ("two", 2))]
-    _save(path, helper.make_graph(nodes, "foreign", graph_inputs, infos, constants))
-
-
-def write_hungry(path, *, bytes_per_token: int) -> None:
-    """Token vectors are their id four times over, cut from a far larger tensor."""
-    nodes = [
-        helper.make_node("Cast", ["input_ids"], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("Unsqueeze", ["float", "two"], ["narrow"]),
-        helper.make_node("Expand", ["narrow", "shape"], ["wide"]),
-        helper.make_node("Slice", ["wide", "zero", "four", "two"], ["last_hidden_state"]),
-    ]
-    values = {"zero": [0], "two": [2], "four": [4], "shape": [1, 1, bytes_per_token // 4]}
-    constants = [numpy_helper.from_array(np.array(value), name) for name, value in values.items()]
-    names = ("input_ids", "attention_mask")
-    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["b", "s"]) for name in names]
-    output = helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, ["b", "s", 4])
-    _save(path, helper.make_graph(nodes, "hungry", inputs, [output], constants))
-
-
-def _save(path, graph) -> None:
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
-
-
-def foreign_config(dimension=2, **values) -> ModelConfig:
-    return ModelConfig(**{"name": "foreign", "dimension": dimension, "max_tokens": 9, "normalize": False, **values})
-
-
-TEXTS = [[5, 7], [9], [1, 2, 6]]
-
-
-@pytest.mark.parametrize("output", ["last_hidden_state", "token_embeddings"])
-def test_token_vectors_go_by_either_usual_name(output, tmp_path):
-    path = tmp_path / "foreign.onnx"
-    write_foreign(path, outputs=[output])
-    vectors = OnnxEncoder(path, foreign_config()).encode(token_batch(TEXTS))
-    assert vectors.tolist() == [[6, 1], [9, 1], [3, 1]]
-
-
-@pytest.mark.parametrize("dtype", [TensorProto.INT32, TensorProto.INT64])
-def test_inputs_are_fed_by_name_in_the_type_the_graph_takes(dtype, tmp_path):
-    path = tmp_path / "foreign.onnx"
-    write_foreign(path, inputs=["token_type_ids", "position_ids", "attention_mask", "input_ids"], dtype=dtype)
-    vectors = OnnxEncoder(path, foreign_config(4)).encode(token_batch(TEXTS))
-    assert vectors.tolist() == [[0, 0.5, 1, 6], [0, 0, 1, 9], [0, 1, 1, 3]]
-
-
-def test_padding_is_filled_with_the_pad_id(tmp_path):
-    path = tmp_path / "foreign.onnx"
-    write_foreign(path, outputs=["sentence_embedding"])
-    vectors = OnnxEncoder(path, foreign_config(), pad_id=77).encode(token_batch(TEXTS))
-    assert vectors.tolist() == [[77, 1], [77, 1], [6, 1]]
-
-
-def test_pooled_output_is_read_when_it_is_the_only_one(tmp_path):
-    path = tmp_path / "foreign.onnx"
-    write_foreign(path, outputs=["sentence_embedding"])
-    normalized = OnnxEncoder(path, foreign_config(normalize=True)).encode(token_batch([[3]]))
-    np.testing.assert_allclose(normalized, [[3 / 10**0.5, 1 / 10**0.5]], rtol=1e-6)
-
-
-def test_pooled_output_of_unknown_pooling_is_passed_over(tmp_path):
-    path = tmp_path / "foreign.onnx"
-    write_foreign(path, outputs=["pooler_output", "sentence_embedding", "token_embeddings"])
-    assert OnnxEncoder(path, foreign_config()).encode(token_batch(TEXTS)).tolist() == [[6, 1], [9, 1], [3, 1]]
-
-
-def test_output_named_by_the_configuration_is_read(tmp_path):
-    path = tmp_path / "foreign.onnx"
-    write_foreign(path, outputs=["last_hidden_state", "pooler_output"])
-    config = foreign_config(output_name="pooler_output")
-    assert OnnxEncoder(path, config).encode(token_batch([[5, 7]])).tolist() == [[7, 1]]
-
-
-@pytest.mark.parametrize(("outputs", "name"), [(["logits"], None), (["last_hidden_state"], "nowhere")])
-def test_graph_without_the_output_is_refused(outputs, name, tmp_path):
-    path = tmp_path / "foreign.onnx"
-    write_foreign(path, outputs=outputs)
-    with pytest.raises(UnsupportedModel, match="no output") as caught:
-        OnnxEncoder(path, foreign_config(output_name=name))
-    assert outputs[0] in str(caught.value)
-
-
-def test_pooler_output_alone_is_not_taken_for_the_embedding(tmp_path):
-    path = tmp_path / "foreign.onnx"
-    write_foreign(path, outputs=["pooler_output"])
-    with pytest.raises(UnsupportedModel, match="pooler_output"):
-        OnnxEncoder(path, foreign_config())
-
-
-@pytest.mark.parametrize(
-    "inputs", [["input_ids"], ["attention_mask"], ["input_ids", "attention_mask", "pixel_values"], ["ids", "mask"]]
-)
-def test_graph_with_other_inputs_is_refused(inputs, tmp_path):
-    path = tmp_path / "foreign.onnx"
-    write_foreign(path, inputs=inputs)
-    with pytest.raises(UnsupportedModel, match="its inputs are") as caught:
-        OnnxEncoder(path, foreign_config(len(inputs)))
-    assert inputs[-1] in str(caught.value)
-
-
-def test_graph_with_inputs_of_another_type_is_refused(tmp_path):
-    path = tmp_path / "foreign.onnx"
-    write_foreign(path, dtype=TensorProto.FLOAT)
-    with pytest.raises(UnsupportedModel, match="its inputs are"):
-        OnnxEncoder(path, foreign_config())
-
-
-def test_graph_of_another_dimension_is_refused(tmp_path):
-    path = tmp_path / "foreign.onnx"
-    write_foreign(path, n_components=2)
-    with pytest.raises(UnsupportedModel, match="2 components"):
-        OnnxEncoder(path, foreign_config(3))
-
-
-@pytest.mark.parametrize("op", ["Log", "Reciprocal"])
-@pytest.mark.parametrize("threads", [1, 2])
-def test_vectors_that_are_not_finite_are_refused(op, threads, tmp_path):
-    """The logarithm and the reciprocal of token_type_ids, which are zero: -inf and inf."""
-    path = tmp_path / "foreign.onnx"
-    write_foreign(path, inputs=["input_ids", "attention_mask", "token_type_ids"], op=op)
-    with pytest.raises(InferenceError, match="not finite"):
-        OnnxEncoder(path, foreign_config(3), threads=threads).encode(token_batch(TEXTS))

@@ -101,6 +101,27 @@ def test_cut_warns_when_asked(load):
     assert len(vectors) == 4
 
 
+def test_call_of_several_windows_warns_once_of_all_that_was_cut(load):
+    texts = (["the cat"] * 1000 + ["the " * 40]) * 3
+    with load(truncation="warn") as engine:
+        for call in (engine.embed_batch, lambda texts: list(engine.embed_stream(texts))):
+            with pytest.warns(UserWarning, match="texts were cut") as told:
+                call(iter(texts))
+            assert [str(one.message) for one in told] == [
+                "3 texts were cut to 32 tokens; the first is text 1000 with 42"
+            ]
+
+
+def test_stream_that_is_left_early_warns_of_what_was_cut_so_far(load):
+    with load(truncation="warn") as engine:
+        stream = engine.embed_stream(["the " * 40] * 5000)
+        next(stream)
+        with pytest.warns(UserWarning, match="2048 texts were cut") as told:  # one window is read ahead
+            stream.close()
+    assert len(told) == 1
+    assert told[0].filename == __file__
+
+
 def test_cut_is_an_error_when_asked(load):
     with load(truncation="error") as engine, pytest.raises(InputError) as caught:
         engine.embed_batch(TEXTS)

@@ -2,7 +2,10 @@
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
 from neuralcore.embedding import (
@@ -11,7 +14,11 @@ from neuralcore.embedding import (
     FingerprintMismatch,
     InputError,
     check_fingerprint,
+    quantize_model,
 )
+from neuralcore.embedding.convert import convert_model
+from neuralcore.embedding.models.store import make_store
+from tests import tiny_model
 
 STORED = Fingerprint(
     model="m", weights="aa11", pooling="mean", normalize=True, query_prefix="q: ", document_prefix="d: ",
@@ -73,3 +80,87 @@ def test_engine_from_files_knows_its_weights_and_precision(tiny_folder, tmp_path
     with EmbeddingEngine(path, tiny_folder / "tokenizer.json", config) as engine:
         assert engine.fingerprint.precision == "fp32"
         assert len(engine.fingerprint.weights) == 64
+
+
+def weights_of(folder: Path, cache: Path, precision: str = "fp32") -> str:
+    with EmbeddingEngine.from_pretrained(folder, cache_dir=cache, precision=precision) as engine:
+        return engine.fingerprint.weights
+
+
+@pytest.fixture
+def foreign(tiny_folder, tmp_path) -> Path:
+    """A folder with an ONNX file that says nothing of its origin; its weights lie in a file with a name of its own."""
+    with EmbeddingEngine.from_pretrained(tiny_folder, cache_dir=tmp_path / "built") as engine:
+        model = onnx.load(engine._model_path)
+    del model.metadata_props[:]
+    folder = tiny_folder.rename(tmp_path / "foreign")
+    (folder / "model.safetensors").unlink()
+    onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="tensors.bin")
+    return folder
+
+
+def test_weights_in_a_second_file_of_any_name_are_seen(foreign, tmp_path):
+    before = weights_of(foreign, tmp_path / "cache")
+    assert weights_of(foreign, tmp_path / "cache") == before
+    graph, data = (foreign / name for name in ("model.onnx", "tensors.bin"))
+    unchanged = graph.read_bytes()
+    values = np.frombuffer(data.read_bytes(), np.float32).copy()
+    values[100] += 1
+    data.write_bytes(values.tobytes())
+    assert graph.read_bytes() == unchanged
+    assert weights_of(foreign, tmp_path / "cache") != before
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_other_precision_of_a_foreign_graph_is_of_its_space(foreign, tmp_path, precision):
+    expected = weights_of(foreign, tmp_path / "cache")
+    assert weights_of(foreign, tmp_path / "cache", precision) == expected
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_converted_folder_is_of_its_sources_space(tiny_folder, tmp_path, precision, monkeypatch):
+    monkeypatch.setattr("neuralcore.embedding.convert.torch_is_installed", lambda: False)
+    store = make_store(tmp_path / "cache", offline=True)
+    convert_model(tiny_folder, tmp_path / "converted", store=store, precision=precision)
+    expected = weights_of(tiny_folder, tmp_path / "cache")
+    assert weights_of(tmp_path / "converted", tmp_path / "cache") == expected
+    (tmp_path / "converted").rename(tmp_path / "moved")
+    assert weights_of(tmp_path / "moved", tmp_path / "cache") == expected
+    tiny_model.write(tmp_path / "other", seed=8)
+    assert weights_of(tmp_path / "other", tmp_path / "cache") != expected
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "dynamic-int8"])
+def test_quantized_file_is_of_its_sources_space(foreign, tmp_path, precision):
+    expected = weights_of(foreign, tmp_path / "cache")
+    quantize_model(foreign / "model.onnx", foreign / "onnx/model.onnx", precision, max_tokens=32)
+    (foreign / "model.onnx").unlink()
+    assert weights_of(foreign, tmp_path / "cache") == expected
+
+
+def test_claim_of_an_origin_does_not_outlive_its_weights(foreign, tmp_path):
+    quantize_model(foreign / "model.onnx", foreign / "onnx/model.onnx", "fp32")
+    (foreign / "model.onnx").unlink()
+    claimed = weights_of(foreign, tmp_path / "cache")
+    path = foreign / "onnx/model.onnx"
+    model = onnx.load(path, load_external_data=False)  # a bias that lies in the graph itself
+    bias = next(tensor for tensor in model.graph.initializer if tensor.raw_data and tensor.dims == [48])
+    bias.raw_data = np.ones(48, np.float32).tobytes()
+    onnx.save(model, path)
+    edited = weights_of(foreign, tmp_path / "cache")
+    data = foreign / "onnx/model.onnx.data"
+    data.write_bytes(data.read_bytes()[::-1])
+    assert len({claimed, edited, weights_of(foreign, tmp_path / "cache")}) == 3
+
+
+@pytest.mark.parametrize("location", ["../elsewhere.bin", "/etc/passwd", "missing.bin"])
+def test_weights_that_lie_elsewhere_or_nowhere_are_refused(foreign, location):
+    from neuralcore.embedding import ModelCorrupt
+    from neuralcore.embedding.models.graph_file import weights_sha256
+
+    model = onnx.load(foreign / "model.onnx", load_external_data=False)
+    for entry in (entry for tensor in model.graph.initializer for entry in tensor.external_data):
+        entry.value = location if entry.key == "location" else entry.value
+    (foreign / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelCorrupt, match=location):
+        weights_sha256(foreign / "model.onnx")

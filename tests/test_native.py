@@ -225,10 +225,11 @@ def test_packed_file_is_found_again_when_its_checkpoint_is_gone(tmp_path, monkey
     with EmbeddingEngine.from_pretrained(folder, precision="int8", cache_dir=tmp_path / "cache") as engine:
         expected = engine.embed("the cat")
         path, tokenizer = engine._model_path, path_of_tokenizer(engine)
-        config = engine.config
+        config, fingerprint = engine.config, engine.fingerprint
     with EmbeddingEngine(path, tokenizer, config) as engine:
         np.testing.assert_array_equal(engine.embed("the cat"), expected)
         assert engine.precision == "int8"
+        assert engine.fingerprint == fingerprint
 
 
 def path_of_tokenizer(engine) -> Path:
@@ -236,7 +237,7 @@ def path_of_tokenizer(engine) -> Path:
 
 
 def test_model_too_far_from_fp32_is_refused_and_not_kept(monkeypatch, tiny_folder, tmp_path):
-    def damage(checkpoint_path, architecture, tokens, output_path):
+    def damage(checkpoint_path, architecture, tokens, output_path, *, made_from):
         from neuralcore.embedding.models.pack.file import read_packed, write_packed
 
         pack_model(checkpoint_path, architecture, tokens, output_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
@@ -17,8 +16,9 @@ from .errors import InputError, UnsupportedModel
 from .models.build import FAMILIES, GRAPH_VERSION, build_onnx
 from .models.export import TorchEncoder, torch_is_installed
 from .models.folder import ModelFolder, write_config
+from .models.graph_file import note_origin
 from .models.registry import find_spec
-from .models.store import FileRecord, Manifest, Store, sha256
+from .models.store import FileRecord, Manifest, Store, sha256, staging_beside
 from .progress import progress_bar
 from .quantize.model import Model
 from .types import Precision
@@ -70,10 +70,8 @@ def convert_model(
     wanted = Precision(precision)
     folder, config = _source(model, store, revision)
     chosen = exporter or ("builtin" if _can_build(folder) else "torch")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    working = progress_bar(f"Converting {folder.name}", None)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as parent, working:
-        staging = Path(parent) / target.name
+    with staging_beside(target) as parent, progress_bar(f"Converting {folder.name}", None):
+        staging = parent / target.name
         staging.mkdir(mode=0o755)
         about = _write(folder, config, staging, chosen, opset)
         checked = check_conversion(staging / _GRAPH, folder.tokenizer_path, config, _reference(folder, chosen))
@@ -163,6 +161,7 @@ def _manifest(
     files = {"model": path, "weights": path.with_name("model.onnx.data"), "tokenizer": staging / "tokenizer.json"}
     assert folder.safetensors_path is not None
     made_from = {"model.safetensors": sha256(folder.safetensors_path)}
+    note_origin(path, made_from["model.safetensors"])
     return Manifest(
         folder=staging,
         files={role: FileRecord.of(file, staging) for role, file in files.items()},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -22,6 +21,7 @@ from .fingerprint import Fingerprint
 from .progress import progress_bar
 from .providers import Device, GpuOptions
 from .stream import encode_windows
+from .truncation import CutTexts
 from .types import Advance, EmbeddingType, Lengths, Precision, TokenBatch, Vectors
 
 PrecisionName = Literal["fp32", "fp16", "int8", "dynamic-int8"]
@@ -41,8 +41,8 @@ class EmbeddingEngine:
         device: "cpu", "cuda", "tensorrt", or "auto" (CUDA where it can be had, else CPU). A device asked for by name
             and not obtained is an error.
         threads: CPU threads; None takes all this process may use (affinity and container quota).
-        truncation: what to do with texts longer than `max_tokens`: cut them silently, cut them with a warning, or
-            raise `InputError`.
+        truncation: what to do with texts longer than `max_tokens`: cut them silently; cut them, and when the call ends
+            (or its stream is closed) say in one warning how many; or raise `InputError` at the first.
         dimensions: keep only so many components and scale to unit length again (Matryoshka models).
         max_memory_bytes: bound on the working memory of the runs in flight, weights not counted.
         gpu: options of the GPU providers.
@@ -83,7 +83,7 @@ class EmbeddingEngine:
         self._threads = threads or available_threads()
         self._model_path = Path(model_path)
         self._precision: Precision | None = None
-        self._weights = ""
+        self._weights: str | None = None
         self._tokenizer, self._encoder = loader.open_files(
             Path(model_path),
             Path(tokenizer_path),
@@ -254,7 +254,9 @@ class EmbeddingEngine:
         """
         if not isinstance(text, str):
             raise InputError(f"embed takes one str, got {type(text).__name__}; embed_batch takes several")
-        vector: Vectors = self._encode(self._tokenize([text], 0, embedding_type))[0]
+        cut = self._no_cuts()
+        vector: Vectors = self._encode(self._tokenize([text], 0, embedding_type, cut))[0]
+        cut.warn()
         return vector
 
     def embed_query(self, text: str) -> Vectors:
@@ -358,33 +360,27 @@ class EmbeddingEngine:
         return f"EmbeddingEngine({name!r}, dimension={self.dimension}, device={device!r}, threads={self._threads})"
 
     def _blocks(self, texts: Iterable[str], embedding_type: str, advance: Advance | None) -> Iterator[Vectors]:
-        return encode_windows(
-            texts,
-            lambda window, first: self._tokenize(window, first, embedding_type),
-            lambda tokens: self._encode(tokens, advance),
-        )
+        cut = self._no_cuts()
+        try:
+            yield from encode_windows(
+                texts,
+                lambda window, first: self._tokenize(window, first, embedding_type, cut),
+                lambda tokens: self._encode(tokens, advance),
+            )
+        finally:
+            cut.warn()
 
-    def _tokenize(self, texts: list[str], first: int, embedding_type: str) -> TokenBatch:
+    def _no_cuts(self) -> CutTexts:
+        return CutTexts(self._truncation, self.max_tokens)
+
+    def _tokenize(self, texts: list[str], first: int, embedding_type: str, cut: CutTexts) -> TokenBatch:
         tokens = self._tokenizer.encode(texts, prefix=self._config.prefix(embedding_type), first_index=first)
-        if self._truncation != "truncate":
-            self._report_cut(tokens, first)
+        cut.add(tokens, first)
         return tokens
 
     def _encode(self, tokens: TokenBatch, advance: Advance | None = None) -> Vectors:
         vectors = self._encoder.encode(tokens, advance)
         return vectors if self._dimensions is None else pooling.truncate(vectors, self._dimensions)
-
-    def _report_cut(self, tokens: TokenBatch, first: int) -> None:
-        cut = np.flatnonzero(tokens.full_lengths > tokens.lengths)
-        if not len(cut):
-            return
-        index, longest = first + int(cut[0]), int(tokens.full_lengths[cut[0]])
-        if self._truncation == "error":
-            reason = f"{longest} tokens, the limit is {self.max_tokens}; split it, or allow truncation='warn'"
-            raise InputError(reason, index=index, limit=self.max_tokens)
-        first_cut = f"the first is text {index} with {longest}"
-        n_texts = "1 text was" if len(cut) == 1 else f"{len(cut)} texts were"
-        warnings.warn(f"{n_texts} cut to {self.max_tokens} tokens; {first_cut}", stacklevel=2)
 
 
 def _follow(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> EmbeddingEngine:

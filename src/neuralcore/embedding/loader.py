@@ -10,7 +10,8 @@ from .config import ModelConfig
 from .errors import InputError, ProviderUnavailable
 from .models.folder import ModelFolder
 from .models.pack import PACKED_SUFFIX
-from .models.store import Store, make_store, sha256
+from .models.pack.file import read_packed
+from .models.store import Store, make_store
 from .providers import Device, GpuOptions, choose_device
 from .tokenizer import Tokenizer
 from .types import Encoder, Precision
@@ -35,7 +36,8 @@ class Located:
     tokenizer_path: Path
     config: ModelConfig
     max_positions: int
-    weights_sha256: str
+    weights_sha256: str | None
+    """None where only the ONNX file can tell."""
     precision: Precision | None
     """None for an ONNX file that is used as it was found: its graph tells."""
 
@@ -71,9 +73,12 @@ def locate(model: str | PathLike[str], *, precision: str, revision: str | None, 
 
 
 def weights_sha256(model_path: Path) -> str:
-    """SHA-256 of an ONNX model: of its external data, if it has a file of that name, else of itself."""
-    data = (model_path.with_name(model_path.name + ending) for ending in (".data", "_data"))
-    return sha256(next((path for path in data if path.is_file()), model_path))
+    """What tells a model's weights from others: of those that it was made from, where it says so."""
+    if model_path.suffix == PACKED_SUFFIX:
+        return str(read_packed(model_path)[1]["made_from"])
+    from .models.graph_file import weights_sha256
+
+    return weights_sha256(model_path)
 
 
 def detect_precision(model_path: Path) -> Precision:

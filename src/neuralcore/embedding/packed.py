@@ -68,7 +68,9 @@ def _make(store: Store, source: Manifest, folder: Path) -> Manifest:
     )
     with progress_bar(f"Making int8 of {config.name}", None):
         tokens = tokenizer.encode(calibration_texts())
-        pack_model(original.safetensors_path, original.architecture, tokens, path)
+        pack_model(
+            original.safetensors_path, original.architecture, tokens, path, made_from=source.weights_sha256 or ""
+        )
         agreement = measure(_fp32(source, tokenizer), _native(path, source, tokenizer), verification_texts())
     for failure in failures(agreement, BOUNDS[Precision.INT8]):
         raise failure

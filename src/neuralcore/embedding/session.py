@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import settings
-from .errors import InferenceError, ModelCorrupt, OutOfMemory, ProviderUnavailable
+from .errors import InferenceError, ModelCorrupt, OutOfMemory, ProviderUnavailable, UnsupportedModel
 from .providers import GpuOptions, provider_list
 
 with settings.without_telemetry():
@@ -21,15 +21,17 @@ with settings.without_telemetry():
 
 _FATAL = 4  # ONNX Runtime would print every error that is raised here anyway
 _OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "out of memory", "ALLOC_FAILED", "BFCArena")
+_INPUTS = ("attention_mask", "input_ids", "position_ids", "token_type_ids")
+_TOO_NEW = ("is not a registered function/op", "is under development", "Unsupported model IR version")
+_STATE = ort.capi.onnxruntime_pybind11_state
 _DTYPES: dict[str, type[np.integer[Any]]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
 def _runtime_errors() -> tuple[type[BaseException], ...]:
     # They derive from Exception directly, with no common base. RuntimeError is what is thrown as std::exception.
-    state = ort.capi.onnxruntime_pybind11_state
     names = ("Fail", "InvalidArgument", "NoSuchFile", "NoModel", "EngineError", "RuntimeException", "InvalidProtobuf",
              "ModelLoaded", "NotImplemented", "InvalidGraph", "EPFail")  # fmt: skip
-    return (RuntimeError, *(getattr(state, name) for name in names if hasattr(state, name)))
+    return (RuntimeError, *(getattr(_STATE, name) for name in names if hasattr(_STATE, name)))
 
 
 _RUNTIME_ERRORS = _runtime_errors()
@@ -67,6 +69,7 @@ class OnnxSession:
 
     Raises:
         ModelCorrupt: the file cannot be loaded.
+        UnsupportedModel: ONNX Runtime cannot run it, or its inputs are not those of an encoder.
         ProviderUnavailable: ONNX Runtime fell back to another provider.
     """
 
@@ -81,9 +84,7 @@ class OnnxSession:
             available = ort.get_available_providers()
             reason = f"ONNX Runtime fell back to {self.provider}: a driver or a CUDA library is missing or too old"
             raise ProviderUnavailable(device, available, reason)
-        self.inputs: dict[str, type[np.integer[Any]] | None] = {
-            node.name: _DTYPES.get(node.type) for node in self._session.get_inputs()
-        }
+        self.inputs: dict[str, type[np.integer[Any]]] = _input_types(self._session.get_inputs(), path)
         self.outputs: dict[str, list[Any]] = {node.name: node.shape for node in self._session.get_outputs()}
         self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
 
@@ -131,9 +132,27 @@ class OnnxSession:
             raise InferenceError(self.provider, message) from error
 
 
+def check_inputs(names: Collection[str], path: Path) -> None:
+    """Refuse a model that takes anything else than an encoder's inputs: nobody here could tell what to feed it.
+
+    Raises:
+        UnsupportedModel: it does.
+    """
+    if not {"input_ids", "attention_mask"} <= set(names) <= set(_INPUTS):
+        raise UnsupportedModel(str(path), f"its inputs are {sorted(names)}; an encoder takes {list(_INPUTS)}")
+
+
 def available_providers() -> Sequence[str]:
     """The execution providers of the installed ONNX Runtime."""
     return list(ort.get_available_providers())
+
+
+def _input_types(inputs: Sequence[Any], path: Path) -> dict[str, type[np.integer[Any]]]:
+    check_inputs([node.name for node in inputs], path)
+    for node in inputs:
+        if node.type not in _DTYPES:
+            raise UnsupportedModel(str(path), f"its inputs are not integers: {node.name} is a {node.type}")
+    return {node.name: _DTYPES[node.type] for node in inputs}
 
 
 def _options(n_threads: int) -> ort.SessionOptions:
@@ -155,4 +174,6 @@ def _open(path: Path, options: ort.SessionOptions, providers: list[Any]) -> ort.
     except _RUNTIME_ERRORS as error:
         if any(sign in str(error) for sign in _OUT_OF_MEMORY):
             raise OutOfMemory(0, 0, f"the model {path} itself: {error}") from error
+        if isinstance(error, _STATE.NotImplemented) or any(sign in str(error) for sign in _TOO_NEW):
+            raise UnsupportedModel(str(path), f"ONNX Runtime cannot run it: {error}") from error
         raise ModelCorrupt(str(path), expected="an ONNX model that loads", actual=str(error)) from error

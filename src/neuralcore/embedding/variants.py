@@ -11,7 +11,6 @@ from pathlib import Path
 from .agreement import BOUNDS, Agreement, Embed, failures, measure
 from .config import ModelConfig
 from .cpu import available_threads
-from .encoder import OnnxEncoder
 from .models.store import FileRecord, Manifest, Store
 from .packed import ensure_packed, runs_natively
 from .progress import progress_bar
@@ -41,7 +40,9 @@ def ensure_variant(store: Store, source: Manifest, precision: Precision, *, thor
     """
     if precision is Precision.INT8 and runs_natively(store, source):
         return ensure_packed(store, source, thorough=thorough)
-    about = {"quantizer_version": QUANTIZER_VERSION, "data": _data_files(source.model_path)}
+    from .models.graph_file import weight_files  # loads onnx, which a packed model does without
+
+    about = {"quantizer_version": QUANTIZER_VERSION, "weights": _states(weight_files(source.model_path))}
     if not source.graph_version and detect_quantization(source.model_path) is precision:
         return source  # an ONNX file used as it was found, and already what is asked for
 
@@ -51,12 +52,9 @@ def ensure_variant(store: Store, source: Manifest, precision: Precision, *, thor
     return store.ensure_variant(source, str(precision), about, make, thorough=thorough)
 
 
-def _data_files(path: Path) -> list[list[str | int]]:
-    """Name, size and time of the files that may hold a graph's weights: of an ONNX file used as it was found, the
-    manifest knows the graph only.
-    """
-    found = sorted(file for file in path.parent.glob(f"{path.name}*data") if file.is_file())
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in found]
+def _states(files: Sequence[Path]) -> list[list[str | int]]:
+    """Name, size and time of files: of an ONNX file used as it was found, the manifest knows the graph only."""
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
 def _make(source: Manifest, precision: Precision, folder: Path) -> Manifest:
@@ -112,6 +110,8 @@ def compare_files(
         config: the configuration of both.
         texts: None takes those of this package.
     """
+    from .encoder import OnnxEncoder
+
     tokenizer = Tokenizer(tokenizer_path, max_tokens=min(config.max_tokens, LONGEST_SAMPLE), lowercase=config.lowercase)
 
     def embedder(file: Path) -> Embed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..arguments import refuse_single
 from ..errors import InputError, UnsupportedModel
+from ..models.store import staging_beside
 from ..types import Precision, TokenBatch
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["QUANTIZER_VERSION", "detect_quantization", "quantize_model"]
 
-QUANTIZER_VERSION = 1
+QUANTIZER_VERSION = 2
 """Raised whenever what is written changes: cached models are then made anew."""
 
 _MAX_TOKENS = 256  # of a calibration text
@@ -41,12 +41,14 @@ def quantize_model(
         output_path: the file to write; it appears when it is whole.
         precision: "fp32", "fp16", "int8" or "dynamic-int8".
         tokenizer_path: the model's tokenizer.json, for calibration; None looks beside the model and one folder up.
-        texts: calibration texts, for "int8"; None takes those of this package. A hundred of your own kind are best.
+        texts: calibration texts, for "int8" (to find ranges) and "fp16" (to find what would overflow); None takes those
+            of this package. A hundred of your own kind are best.
         max_tokens: where calibration texts are cut; at most the model's positions.
 
     Raises:
         InputError: no such precision, or no calibration texts.
-        UnsupportedModel: the model is not fp32, has nothing to quantize, or no tokenizer was found.
+        UnsupportedModel: the model is not fp32, has nothing to quantize, is written in operators too old for that, or
+            takes inputs that are not an encoder's; or no tokenizer was found.
         ModelCorrupt: it cannot be read.
 
     Example:
@@ -54,7 +56,9 @@ def quantize_model(
         >>> detect_quantization("model_int8.onnx")  # doctest: +SKIP
         <Precision.INT8: 'int8'>
     """
+    from ..models.graph_file import weights_sha256
     from . import fp16, int8
+    from .activations import Calibration
     from .model import Model
 
     if texts is not None:
@@ -64,14 +68,17 @@ def quantize_model(
     if (found := detect_quantization(source)) is not Precision.FP32:
         raise UnsupportedModel(str(source), f"it is {found} already; quantize an fp32 model")
     model = Model(source)
-    match wanted:
-        case Precision.FP16:
-            fp16.convert(model)
-        case Precision.INT8:
-            int8.quantize(model, _calibration_tokens(source, tokenizer_path, texts, max_tokens))
-        case Precision.DYNAMIC_INT8:
-            int8.quantize_dynamically(model)
-    _save(model, target)
+    with staging_beside(target) as folder:
+        match wanted:
+            case Precision.FP16:
+                tokens = _calibration_tokens(source, tokenizer_path, texts, max_tokens)
+                fp16.convert(model, Calibration(tokens, folder))
+            case Precision.INT8:
+                tokens = _calibration_tokens(source, tokenizer_path, texts, max_tokens)
+                int8.quantize(model, Calibration(tokens, folder))
+            case Precision.DYNAMIC_INT8:
+                int8.quantize_dynamically(model)
+        _save(model, weights_sha256(source), folder / "made", target)
 
 
 def detect_quantization(path: str | PathLike[str]) -> Precision:
@@ -105,11 +112,13 @@ def _find_tokenizer(source: Path) -> Path:
     raise UnsupportedModel(str(source), "calibration needs its tokenizer.json: pass tokenizer_path")
 
 
-def _save(model: Model, target: Path) -> None:
+def _save(model: Model, weights: str, folder: Path, target: Path) -> None:
     """Both files appear whole; the graph last, since it is what makes them a model."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as staging:
-        path = Path(staging) / target.name
-        model.save(path)
-        for written in sorted(Path(staging).iterdir(), key=lambda written: written == path):
-            written.replace(target.parent / written.name)
+    from ..models.graph_file import note_origin
+
+    folder.mkdir()
+    path = folder / target.name
+    model.save(path)
+    note_origin(path, weights)
+    for written in sorted(folder.iterdir(), key=lambda written: written == path):
+        written.replace(target.parent / written.name)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,9 @@ import onnx
 
 from ..cpu import available_threads
 from ..providers import GpuOptions
-from ..session import OnnxSession
+from ..session import OnnxSession, check_inputs
 from ..types import TokenBatch
-from .model import Array, Model
+from .model import Array, Model, node
 
 _SAMPLED_TOKENS = 1024
 _SEED = 0
@@ -43,34 +43,80 @@ class Activations:
         self._samples.append(values[rows])
 
 
-def observe(model: Model, names: Sequence[str], tokens: TokenBatch) -> Mapping[str, Activations]:
-    """Run the model over texts and look at some of its values.
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Texts to run a model over.
 
     Args:
-        model: the model as it is.
-        names: values to look at, each (1, tokens, channels).
         tokens: the texts.
+        folder: where a copy of the model may be kept for a while.
     """
-    found = {name: Activations() for name in names}
-    random = np.random.default_rng(_SEED)
-    n_kept = -(-_SAMPLED_TOKENS // len(tokens))
-    for values in _run(model, names, tokens):
-        n_tokens = len(values[0])
-        rows = random.permutation(n_tokens)[:n_kept].tolist()
-        for name, of_one in zip(names, values, strict=True):
-            found[name].add(of_one, rows)
-    return found
 
+    tokens: TokenBatch
+    folder: Path
 
-def _run(model: Model, names: Sequence[str], tokens: TokenBatch) -> Iterator[list[Array]]:
-    """The values for one text after the other: alone, none is padded."""
-    with tempfile.TemporaryDirectory(prefix="neuralcore-") as folder:
-        path = Path(folder) / "observed.onnx"
-        n_outputs = len(model.graph.output)
-        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-        model.save(path)
-        del model.graph.output[n_outputs:]
+    def observe(self, model: Model, names: Sequence[str]) -> Mapping[str, Activations]:
+        """Look at some of a model's values.
+
+        Args:
+            model: the model as it is.
+            names: values to look at, each (1, tokens, channels).
+
+        Raises:
+            UnsupportedModel: it takes inputs that are not an encoder's.
+        """
+        found = {name: Activations() for name in names}
+        random = np.random.default_rng(_SEED)
+        n_texts = len(self.tokens)
+        n_kept, every = -(-_SAMPLED_TOKENS // n_texts), -(-n_texts // _SAMPLED_TOKENS)
+        for number, values in enumerate(self._run(model, names, ())):
+            tokens = [one.reshape(-1, one.shape[-1]) for one in values]
+            rows = random.permutation(len(tokens[0]))[: 0 if number % every else n_kept].tolist()
+            for name, of_one in zip(names, tokens, strict=True):
+                found[name].add(of_one, rows)
+        return found
+
+    def largest(self, model: Model, names: Sequence[str], added: Sequence[onnx.NodeProto] = ()) -> Mapping[str, float]:
+        """The largest size that each of a model's values has; NaN if one of its numbers is.
+
+        Args:
+            model: the model as it is.
+            names: the values, floats of any shape.
+            added: nodes that compute those among them which the model has not.
+
+        Raises:
+            UnsupportedModel: it takes inputs that are not an encoder's.
+        """
+        sizes = [f"{name}.largest" for name in names]
+        reductions = [
+            reduction
+            for name, size in zip(names, sizes, strict=True)
+            for reduction in (
+                node("Abs", [name], f"{name}.size"),
+                node("ReduceMax", [f"{name}.size"], size, keepdims=0),
+            )
+        ]
+        found = np.zeros(len(names))
+        for values in self._run(model, sizes, [*added, *reductions]):
+            found = np.maximum(found, [float(value) for value in values])
+        return dict(zip(names, found.tolist(), strict=True))
+
+    def _run(self, model: Model, names: Sequence[str], added: Sequence[onnx.NodeProto]) -> Iterator[list[Array]]:
+        """The values for one text after the other: alone, none is padded."""
+        check_inputs(model.inputs(), model.path)
+        path = self.folder / "observed.onnx"
+        _save_with_outputs(model, path, names, added)
         session = OnnxSession(path, device="cpu", n_threads=available_threads(), gpu=GpuOptions())
-        for row in range(len(tokens)):
-            feeds = session.feeds(*tokens.padded(np.array([row]), pad_id=0))
-            yield [values.reshape(-1, values.shape[-1]) for values in session.run_many(names, feeds)]
+        for row in range(len(self.tokens)):
+            feeds = session.feeds(*self.tokens.padded(np.array([row]), pad_id=0))
+            yield session.run_many(names, feeds)
+
+
+def _save_with_outputs(model: Model, path: Path, names: Sequence[str], added: Sequence[onnx.NodeProto]) -> None:
+    """Write the model as it would be with other nodes and outputs; it stays as it is."""
+    n_outputs, nodes = len(model.graph.output), model.nodes
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    model.nodes = [*nodes, *added]
+    model.save(path)
+    model.nodes = nodes
+    del model.graph.output[n_outputs:]

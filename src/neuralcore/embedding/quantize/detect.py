@@ -9,7 +9,8 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto
 
-from ..errors import ModelCorrupt, UnsupportedModel
+from ..errors import UnsupportedModel
+from ..models.graph_file import all_graphs, all_tensors, read_graph
 from ..types import Precision
 
 _DYNAMIC = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "QAttention"}
@@ -22,12 +23,9 @@ _NARROW_TYPES = {TensorProto.INT4, TensorProto.UINT4}
 
 def detect(path: Path) -> Precision:
     """See `detect_quantization`. Weights are not read, only their types."""
-    try:
-        graph = onnx.load(str(path), load_external_data=False).graph
-    except Exception as error:
-        raise ModelCorrupt(str(path), expected="an ONNX model", actual=str(error).partition("\n")[0]) from error
-    kinds = {node.op_type for node in graph.node}
-    weights = _weights(graph)
+    model = read_graph(path)
+    kinds = {node.op_type for graph in _parts(model) for node in graph.node}
+    weights = _weights(model.graph)
     if kinds & _NARROW or weights.keys() & _NARROW_TYPES:
         raise UnsupportedModel(str(path), "its weights have 4 bits, which is not one of the known precisions")
     if kinds & _DYNAMIC:
@@ -37,10 +35,13 @@ def detect(path: Path) -> Precision:
     return Precision.FP16 if weights[TensorProto.FLOAT16] > weights[TensorProto.FLOAT] else Precision.FP32
 
 
+def _parts(model: onnx.ModelProto) -> list[onnx.GraphProto | onnx.FunctionProto]:
+    return [*all_graphs(model.graph), *model.functions]
+
+
 def _weights(graph: onnx.GraphProto) -> Counter[int]:
     """Numbers in the constants, by their type."""
-    constants = [attribute.t for node in graph.node if node.op_type == "Constant" for attribute in node.attribute]
     counts: Counter[int] = Counter()
-    for tensor in (*graph.initializer, *constants):
+    for tensor in all_tensors(graph):
         counts[tensor.data_type] += prod(tensor.dims)
     return counts

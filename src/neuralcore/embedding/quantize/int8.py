@@ -18,27 +18,27 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from ..errors import UnsupportedModel
-from ..types import TokenBatch
-from .activations import Activations, observe
+from .activations import Activations, Calibration
 from .integers import Quantization, RowQuantization, find_quantization, quantize_columns
 from .model import Array, Model, Product, node
 
 _MICROSOFT = "com.microsoft"
+_OLDEST_STATIC, _OLDEST_DYNAMIC = 10, 11  # opsets of QuantizeLinear and DynamicQuantizeLinear
 
 
-def quantize(model: Model, tokens: TokenBatch) -> None:
+def quantize(model: Model, calibration: Calibration) -> None:
     """Quantize a model's products and token embeddings in place.
 
     Args:
         model: fp32.
-        tokens: calibration texts.
+        calibration: texts, to see the ranges of its values.
 
     Raises:
-        UnsupportedModel: it has no product to quantize.
+        UnsupportedModel: it has no product to quantize, or is written in operators that are too old.
     """
+    model.require_opset(_OLDEST_STATIC, "int8")
     groups = _groups(model)
-    observed = observe(model, list(groups), tokens)
+    observed = calibration.observe(model, list(groups))
     for x, products in groups.items():
         _quantize_group(model, x, products, observed[x])
     _quantize_lookups(model)
@@ -51,8 +51,9 @@ def quantize_dynamically(model: Model) -> None:
         model: fp32.
 
     Raises:
-        UnsupportedModel: it has no product to quantize.
+        UnsupportedModel: it has no product to quantize, or is written in operators that are too old.
     """
+    model.require_opset(_OLDEST_DYNAMIC, "dynamic-int8")
     for x, products in _groups(model).items():
         quantized = [f"{x}.quantized", f"{x}.scale", f"{x}.zero"]
         first = [helper.make_node("DynamicQuantizeLinear", [x], quantized, name=f"DynamicQuantizeLinear:{x}")]
@@ -66,11 +67,9 @@ def quantize_dynamically(model: Model) -> None:
 def _groups(model: Model) -> dict[str, list[Product]]:
     """The products by their input."""
     groups: dict[str, list[Product]] = defaultdict(list)
-    for product in model.products():
+    for product in model.require_products():
         groups[product.x].append(product)
-    if not groups:
-        raise UnsupportedModel(model.graph.name, "it has no product with constant fp32 weights to quantize")
-    model.require_opset(_MICROSOFT, 1)
+    model.allow_domain(_MICROSOFT)
     return groups
 
 

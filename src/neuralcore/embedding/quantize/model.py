@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import helper, inliner, numpy_helper
 
-from ..errors import ModelCorrupt
+from ..errors import ModelCorrupt, UnsupportedModel
+from ..models.graph_file import all_graphs, bodies
 
 Array = NDArray[np.float32]
 
 _INLINE_BYTES = 1024  # smaller tensors stay in the .onnx file
+_SEPARATE_CONSTANTS = 4  # IR version from which a constant need not be an input, too
 
 
 @dataclass(slots=True, eq=False)
@@ -40,7 +42,10 @@ class Product:
 
 
 class Model:
-    """An ONNX model, its weights included.
+    """An ONNX model, its weights included, in the one form that is worked on, whichever exporter wrote it.
+
+    Calls of functions that the file defines are replaced by what they do. Constants are initializers: not inputs with a
+    default, nodes that hold a tensor, or other names for one.
 
     Args:
         path: the .onnx file.
@@ -51,16 +56,29 @@ class Model:
 
     def __init__(self, path: Path) -> None:
         try:
-            self.proto = onnx.load(str(path))
+            proto = onnx.load(str(path))
+            self.proto = inliner.inline_local_functions(proto) if proto.functions else proto
         except Exception as error:
             raise ModelCorrupt(str(path), expected="an ONNX model", actual=_first_line(error)) from error
+        self.path = path
         self.graph = self.proto.graph
         self.nodes = list(self.graph.node)
         self.tensors = {tensor.name: tensor for tensor in self.graph.initializer}
+        self._forget_inputs_with_values()
+        self._gather_constants()
         self._readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
         for node in self.nodes:
-            for name in node.input:
+            for name in reads(node):
                 self._readers[name].append(node)
+
+    @property
+    def fixed(self) -> set[str]:
+        """Values whose types must stay: outputs of the graph, and what the body of an If, Loop or Scan reads."""
+        return {output.name for output in self.graph.output} | set().union(*map(_captured, self.nodes))
+
+    def inputs(self) -> list[str]:
+        """Names of the inputs of a run."""
+        return [value.name for value in self.graph.input]
 
     def array(self, name: str) -> NDArray[Any]:
         """The values of a constant."""
@@ -71,12 +89,26 @@ class Model:
         """Every MatMul with a constant matrix, with the Add of a constant bias if that is all that reads it."""
         return [self._product(node) for node in self.nodes if self._is_product(node)]
 
+    def require_products(self) -> list[Product]:
+        """As `products`, where there must be some.
+
+        Raises:
+            UnsupportedModel: there is none.
+        """
+        if found := self.products():
+            return found
+        reason = "it has no product with constant fp32 weights outside of the bodies of If, Loop and Scan"
+        raise UnsupportedModel(str(self.path), reason)
+
     def lookups(self) -> list[onnx.NodeProto]:
         """Every Gather of rows of a constant matrix by token id."""
         return [
             node
             for node in self.nodes
-            if node.op_type == "Gather" and node.input[1] == "input_ids" and self._is_matrix(node.input[0])
+            if node.op_type == "Gather"
+            and node.input[1] == "input_ids"
+            and self._is_matrix(node.input[0])
+            and all(attribute.i == 0 for attribute in node.attribute if attribute.name == "axis")
         ]
 
     def replace(self, old: Sequence[onnx.NodeProto], new: Sequence[onnx.NodeProto]) -> None:
@@ -99,19 +131,31 @@ class Model:
         return [node("ReduceMax", [x, self.add_tensor("last_axis", np.array([-1]))], output, keepdims=1)]
 
     def _opset(self) -> int:
-        return next(int(opset.version) for opset in self.proto.opset_import if opset.domain in {"", "ai.onnx"})
+        """Version 1 is what a file means that names none."""
+        versions = [int(opset.version) for opset in self.proto.opset_import if opset.domain in {"", "ai.onnx"}]
+        return versions[0] if versions else 1
 
-    def require_opset(self, domain: str, version: int) -> None:
-        """Let the model use operators of a domain."""
+    def require_opset(self, oldest: int, precision: str) -> None:
+        """Refuse a model whose operators are older than those to be written.
+
+        Raises:
+            UnsupportedModel: it is.
+        """
+        if self._opset() < oldest:
+            reason = f"it is written in opset {self._opset()}, and {precision} needs {oldest} or newer; export it again"
+            raise UnsupportedModel(str(self.path), f"{reason}, or raise it with onnx.version_converter")
+
+    def allow_domain(self, domain: str) -> None:
+        """Let the model use the operators of another domain than ONNX's."""
         if all(opset.domain != domain for opset in self.proto.opset_import):
-            self.proto.opset_import.append(helper.make_opsetid(domain, version))
+            self.proto.opset_import.append(helper.make_opsetid(domain, 1))
 
     def save(self, path: Path) -> None:
         """Write the model, its weights beside it in `<path>.data`. Constants that nothing reads are left out."""
         del self.graph.node[:]
         self.graph.node.extend(self.nodes)
         del self.graph.value_info[:]  # exporters note types there, which may have changed
-        read = {name for node in self.nodes for name in node.input} | {out.name for out in self.graph.output}
+        read = {name for node in self.nodes for name in reads(node)} | {out.name for out in self.graph.output}
         del self.graph.initializer[:]
         self.graph.initializer.extend(tensor for name, tensor in self.tensors.items() if name in read)
         data_path = path.with_name(path.name + ".data")
@@ -121,6 +165,27 @@ class Model:
         )
         if data_path.exists():  # there is none if no tensor is large
             data_path.chmod(path.stat().st_mode)  # onnx makes it private; a cache may be shared
+
+    def _forget_inputs_with_values(self) -> None:
+        """Exporters once listed every weight as an input, which a weight that is replaced must not remain."""
+        inputs = [value for value in self.graph.input if value.name not in self.tensors]
+        del self.graph.input[:]
+        self.graph.input.extend(inputs)
+        self.proto.ir_version = max(self.proto.ir_version, _SEPARATE_CONSTANTS)
+
+    def _gather_constants(self) -> None:
+        """Make initializers of Constant nodes, and read a constant under its own name where it has another, too."""
+        names: dict[str, str] = {}
+        fixed, kept = self.fixed, []
+        for node in self.nodes:
+            _rename(node.input, names)
+            if node.op_type == "Constant" and node.attribute[0].name == "value":
+                self.tensors[node.output[0]] = _named(node.attribute[0].t, node.output[0])
+            elif node.op_type == "Identity" and node.input[0] in self.tensors and node.output[0] not in fixed:
+                names[node.output[0]] = node.input[0]
+            else:
+                kept.append(node)
+        self.nodes = kept
 
     def _product(self, node: onnx.NodeProto) -> Product:
         weight = self.array(node.input[1]).astype(np.float32)
@@ -145,9 +210,33 @@ class Model:
         return tensor is not None and len(tensor.dims) == 2 and tensor.data_type in floats
 
 
+def reads(node: onnx.NodeProto) -> set[str]:
+    """Names of all values that a node reads, also inside of what it runs."""
+    return {*node.input, *_captured(node)}
+
+
 def node(op: str, inputs: Sequence[str], output: str, *, domain: str = "", **attributes: Any) -> onnx.NodeProto:
     """A node with one output, named after it."""
     return helper.make_node(op, inputs, [output], name=f"{op}:{output}", domain=domain, **attributes)
+
+
+def _captured(node: onnx.NodeProto) -> set[str]:
+    """Every name in the bodies that a node runs: their own values' among them, which are no names outside."""
+    parts = [part for body in bodies(node) for part in all_graphs(body)]
+    inner = {name for part in parts for node in part.node for name in node.input}
+    return inner | {output.name for part in parts for output in part.output}
+
+
+def _rename(inputs: Any, names: Mapping[str, str]) -> None:
+    for index, name in enumerate(inputs):
+        inputs[index] = names.get(name, name)
+
+
+def _named(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
+    copy = onnx.TensorProto()
+    copy.CopyFrom(tensor)
+    copy.name = name
+    return copy
 
 
 def _first_line(error: Exception) -> str:

@@ -38,7 +38,14 @@ def can_pack(architecture: Mapping[str, Any]) -> bool:
     return all(size % 16 == 0 for size in sizes if size)
 
 
-def pack_model(checkpoint_path: Path, architecture: Mapping[str, Any], tokens: TokenBatch, output_path: Path) -> None:
+def pack_model(
+    checkpoint_path: Path,
+    architecture: Mapping[str, Any],
+    tokens: TokenBatch,
+    output_path: Path,
+    *,
+    made_from: str = "",
+) -> None:
     """Quantize an encoder and write it for the kernels.
 
     Args:
@@ -46,6 +53,7 @@ def pack_model(checkpoint_path: Path, architecture: Mapping[str, Any], tokens: T
         architecture: its config.json.
         tokens: calibration texts.
         output_path: the file to write.
+        made_from: SHA-256 of the checkpoint, for the fingerprint.
 
     Raises:
         UnsupportedModel: a family, activation or variant that is not known here.
@@ -59,6 +67,7 @@ def pack_model(checkpoint_path: Path, architecture: Mapping[str, Any], tokens: T
         stack = read_stack(checkpoint, architecture)
     about = {
         "pack_version": PACK_VERSION,
+        "made_from": made_from,
         "n_heads": stack.n_heads,
         "max_positions": stack.max_positions,
         "epsilon": stack.epsilon,

@@ -47,7 +47,7 @@ def quantize_columns_for(weight: Array, x: Array) -> tuple[NDArray[np.int8], Arr
 
 
 def _find_scale(weight: Array, moments: Array) -> Array:
-    """The scale of each column with the least error: a small one rounds finely, a large one lets neighbours be large."""
+    """The scale of each column with the least error: small, it rounds finely; large, it lets neighbours be large."""
     _, nearest = quantize_columns(weight)
     candidates = np.stack([nearest * np.float32(factor) for factor in _FACTORS])
     errors = np.stack([_error(weight, scale, moments) for scale in candidates])

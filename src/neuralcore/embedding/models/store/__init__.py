@@ -26,10 +26,10 @@ from ...errors import Attempt, InputError, ModelCorrupt, ModelUnavailable, Unsup
 from ..build import FAMILIES, GRAPH_VERSION, build_onnx
 from ..folder import ModelFolder
 from ..registry import ModelSpec, find_spec
-from .files import check_sha256, locked, sha256, staged_folder
+from .files import check_sha256, locked, sha256, staged_folder, staging_beside
 from .manifest import FileRecord, Manifest
 
-__all__ = ["SOURCES", "FileRecord", "Manifest", "Store", "make_store", "sha256"]
+__all__ = ["SOURCES", "FileRecord", "Manifest", "Store", "make_store", "sha256", "staging_beside"]
 
 SOURCES = ("mirror", "hub", "index")
 _PRECISION = "fp32"
@@ -320,12 +320,15 @@ def _prepare(
 
 
 def _built(model: ModelFolder, staging: Path, source: Mapping[str, Any], config: ModelConfig) -> Manifest:
+    from ..graph_file import note_origin
+
     assert model.safetensors_path is not None
     onnx_path = staging / "model.onnx"
     build_onnx(model.safetensors_path, model.architecture, config, onnx_path)
     shutil.copyfile(model.tokenizer_path, staging / "tokenizer.json")
     files = {"model": onnx_path, "weights": staging / "model.onnx.data", "tokenizer": staging / "tokenizer.json"}
     made_from = {"model.safetensors": sha256(model.safetensors_path)}
+    note_origin(onnx_path, made_from["model.safetensors"])
     return Manifest(
         folder=staging,
         files={role: FileRecord.of(path, staging) for role, path in files.items()},

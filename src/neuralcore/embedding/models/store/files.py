@@ -6,14 +6,16 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from ...errors import ModelCorrupt
 
 _PARTIAL = ".partial-"
+_LOCK = ".lock"
 
 
 def sha256(path: Path) -> str:
@@ -75,3 +77,33 @@ def staged_folder(target: Path) -> Iterator[Path]:
     finally:
         for leftover in target.parent.glob(f"{_PARTIAL}*"):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def staging_beside(target: Path) -> Iterator[Path]:
+    """A folder to work in beside a file or folder to be made, on the same disk, so that a rename puts it in its place.
+
+    At the end it is gone, and so are the folders above it that were made for it and are empty. It holds a lock that
+    ends with this process: what killed processes left for the same target is removed, what others work in is not.
+    """
+    missing = [folder for folder in target.parents if not folder.exists()]  # the deepest first
+    target.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f"{_PARTIAL}{target.name}-"
+    for leftover in target.parent.glob(f"{escape(prefix)}*/{_LOCK}"):
+        _remove_unless_locked(leftover)
+    staging = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+    try:
+        with FileLock(staging / _LOCK):
+            yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        for folder in missing:
+            with suppress(OSError):  # not empty: what was made is in it
+                folder.rmdir()
+
+
+def _remove_unless_locked(lock: Path) -> None:
+    with suppress(Timeout, OSError):
+        with FileLock(lock, timeout=0):
+            pass
+        shutil.rmtree(lock.parent, ignore_errors=True)

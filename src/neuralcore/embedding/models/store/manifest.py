@@ -74,11 +74,10 @@ class Manifest:
         return self.folder / self.files["tokenizer"].path
 
     @property
-    def weights_sha256(self) -> str:
-        """SHA-256 of the weights it was made from, whatever its precision; of an ONNX file that was found as it is."""
-        made_from = self.source.get("sha256", {}).get("model.safetensors")
-        fp32: Mapping[str, str] = self.source.get("fp32_sha256") or {r: file.sha256 for r, file in self.files.items()}
-        return str(made_from or fp32["model"])
+    def weights_sha256(self) -> str | None:
+        """SHA-256 of the checkpoint it was made from, whatever its precision; None where there was none."""
+        made_from: Mapping[str, str] = self.source.get("sha256", {})
+        return made_from.get("model.safetensors")
 
     @property
     def n_bytes(self) -> int:

@@ -1,0 +1,51 @@
+"""Texts that are longer than the model's limit: counted, told once, or refused."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from .arguments import Truncation
+from .errors import InputError
+from .types import TokenBatch
+
+
+class CutTexts:
+    """The texts that one call has cut so far: how many, and which was the first. Texts themselves are not kept.
+
+    Args:
+        mode: what the engine was asked to do with them.
+        limit: in tokens.
+    """
+
+    def __init__(self, mode: Truncation, limit: int) -> None:
+        self._mode, self._limit = mode, limit
+        self._n_texts = 0
+        self._first = ""
+
+    def add(self, tokens: TokenBatch, first_index: int) -> None:
+        """Note what was cut.
+
+        Args:
+            tokens: some of the call's texts.
+            first_index: the number of the first of them.
+
+        Raises:
+            InputError: there is one, and cutting is not allowed.
+        """
+        cut = np.flatnonzero(tokens.full_lengths > tokens.lengths)
+        if not len(cut):
+            return
+        index, n_tokens = first_index + int(cut[0]), int(tokens.full_lengths[cut[0]])
+        if self._mode == "error":
+            reason = f"{n_tokens} tokens, the limit is {self._limit}; split it, or allow truncation='warn'"
+            raise InputError(reason, index=index, limit=self._limit)
+        self._first = self._first or f"text {index} with {n_tokens}"
+        self._n_texts += len(cut)
+
+    def warn(self) -> None:
+        """Tell of all of them in one warning, if that was asked for."""
+        if self._mode == "warn" and self._n_texts:
+            n_texts = "1 text was" if self._n_texts == 1 else f"{self._n_texts} texts were"
+            warnings.warn(f"{n_texts} cut to {self._limit} tokens; the first is {self._first}", stacklevel=3)

@@ -1,0 +1,117 @@
+"""FP16 where numbers become too large for it. ONNX's reference evaluator computes in halves, as a GPU does."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from neuralcore.embedding import ModelConfig, UnsupportedModel, quantize_model
+from neuralcore.embedding.models.build import build_onnx
+from tests import foreign_graphs, tiny_model
+from tests.checkpoints import HIDDEN, bert
+
+FEEDS = {"input_ids": np.array([[2, 9, 30, 3]]), "attention_mask": np.ones((1, 4), np.int64)}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    tiny_model.tokenizer().save(str(path))
+    return path
+
+
+def write(path: Path, *, table: float = 1.0, inner: float = 1.0, outer: float = 1.0) -> Path:
+    """Token embeddings, two products and a LayerNorm; each constant is random and scaled."""
+    random = np.random.default_rng(3)
+    constants = {
+        "table": random.normal(size=(120, 8)) * table,
+        "inner": random.normal(size=(8, 16)) * inner,
+        "bias": random.normal(size=16) * inner,
+        "outer": random.normal(size=(16, 8)) * outer,
+        "gamma": np.ones(8),
+        "beta": np.zeros(8),
+    }
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["x"]),
+        helper.make_node("MatMul", ["x", "inner"], ["product"]),
+        helper.make_node("Add", ["product", "bias"], ["biased"]),
+        helper.make_node("Relu", ["biased"], ["active"]),
+        helper.make_node("MatMul", ["active", "outer"], ["y"]),
+        helper.make_node("LayerNormalization", ["y", "gamma", "beta"], ["last_hidden_state"]),
+    ]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["b", "s"]) for name in FEEDS]
+    output = helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, ["b", "s", 8])
+    tensors = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()]
+    foreign_graphs.save(path, helper.make_graph(nodes, "g", inputs, [output], tensors))
+    return path
+
+
+def halves(path: Path) -> set[str]:
+    graph = onnx.load(path).graph
+    return {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
+
+
+@pytest.mark.parametrize(
+    ("scales", "expected_halves"),
+    [
+        ({}, {"table", "inner", "bias", "outer"}),
+        ({"inner": 20_000.0, "outer": 1e-4}, {"table"}),  # what lies between the products is too large
+        ({"inner": 3_000.0, "outer": 1e-3}, {"table"}),  # just held on these texts: no margin for others
+        ({"table": 30_000.0, "inner": 1e-3}, {"outer"}),  # what goes in is, and the table cannot be held
+        ({"outer": 30_000.0}, {"table", "inner", "bias"}),  # a weight is
+    ],
+)
+def test_what_a_half_cannot_hold_stays_fp32(tmp_path, tokenizer, scales, expected_halves):
+    source = write(tmp_path / "model.onnx", **scales)
+    quantize_model(source, tmp_path / "half.onnx", "fp16", tokenizer_path=tokenizer)
+    expected, found = (
+        ReferenceEvaluator(str(path)).run(["last_hidden_state"], FEEDS)[0] for path in (source, tmp_path / "half.onnx")
+    )
+    np.testing.assert_allclose(found, expected, atol=0.02, rtol=0)
+    assert halves(tmp_path / "half.onnx") == {f"{name}.half" for name in expected_halves}
+
+
+def scaled_bert(folder: Path, scales: dict[str, float]) -> Path:
+    checkpoint = bert(11)
+    for name, scale in scales.items():
+        for part in ("weight", "bias"):
+            checkpoint.tensors[f"encoder.layer.1.{name}.{part}"] *= np.float32(scale)
+    config = ModelConfig(name="scaled", dimension=HIDDEN, max_tokens=32)
+    build_onnx(checkpoint.save(folder), checkpoint.architecture, config, folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+@pytest.mark.parametrize(
+    ("scales", "kept"),
+    [
+        ({"intermediate.dense": 10_000.0, "output.dense": 1e-4}, {"intermediate.dense", "output.dense"}),
+        ({"attention.self.query": 100.0, "attention.self.key": 100.0}, set()),  # only their products are too large
+    ],
+)
+def test_layer_of_an_encoder_that_would_overflow_stays_fp32_and_the_others_shrink(tmp_path, tokenizer, scales, kept):
+    source = scaled_bert(tmp_path, scales)
+    quantize_model(source, tmp_path / "half.onnx", "fp16", tokenizer_path=tokenizer, max_tokens=32)
+    graph = onnx.load(tmp_path / "half.onnx").graph
+    names = halves(tmp_path / "half.onnx")
+    assert names.isdisjoint({f"encoder.layer.1.{name}.weight.half" for name in kept})
+    assert {f"encoder.layer.0.{name}.weight.half" for name in scales} <= names
+    attentions = [node for node in graph.node if node.op_type == "MultiHeadAttention"]
+    cast = {name for node in graph.node if node.op_type == "Cast" for name in node.output}
+    in_fp32 = [set(node.input[:3]) <= cast for node in attentions]
+    assert in_fp32 == [False, "attention.self.key" in scales, False]
+
+
+def test_infinite_activations_stay_fp32(tmp_path, tokenizer):
+    source = write(tmp_path / "model.onnx", table=1000.0, inner=6e37)
+    quantize_model(source, tmp_path / "half.onnx", "fp16", tokenizer_path=tokenizer)
+    assert not {"inner.half", "outer.half"} & halves(tmp_path / "half.onnx")
+
+
+def test_unknown_activations_are_not_guessed(tmp_path):
+    """Without texts, nobody knows what would overflow."""
+    source = write(tmp_path / "model.onnx")
+    with pytest.raises(UnsupportedModel, match="pass tokenizer_path"):
+        quantize_model(source, tmp_path / "half.onnx", "fp16")
