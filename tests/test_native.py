@@ -85,8 +85,8 @@ def test_vectors_are_near_those_of_transformers(packed, isa, pooling, normalized
         expected = normalize(expected) if normalized else expected
         found = encoder.encode(tokens_of([row[:length] for row, length in zip(ids, lengths, strict=True)]))
         cosines = (normalize(found) * normalize(expected)).sum(axis=1)
-        assert cosines.min() > 0.995, shape
-        assert np.linalg.norm(found - expected, axis=1).max() < 0.08 * np.linalg.norm(expected, axis=1).max()
+        assert cosines.min() > 0.99, shape
+        assert np.linalg.norm(found - expected, axis=1).max() < 0.14 * np.linalg.norm(expected, axis=1).max()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

@@ -33,9 +33,10 @@ def quantize_columns_for(weight: Array, x: Array) -> tuple[NDArray[np.int8], Arr
         x: float32 (tokens, in), inputs that were seen.
     """
     moments = x.T.astype(np.float64) @ x
+    moments /= np.diag(moments).mean() or 1.0
+    moments[np.diag_indices_from(moments)] += _DAMPING
     scale = _find_scale(weight, np.diag(moments).astype(np.float32))
     order = np.argsort(-np.diag(moments), kind="stable")
-    moments[np.diag_indices_from(moments)] += _DAMPING * np.diag(moments).mean() + np.finfo(np.float32).tiny
     place = np.argsort(order)
     root = _upper_root(moments[np.ix_(order, order)])
     weights = _Weights(weight[order].astype(np.float64), scale, root, partner=place[order ^ 1])
