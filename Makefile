@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/neuralcore similarity $(DEMO)
 
 test: $(VENV)/.installed-test
-	$(VENV)/bin/python -m pytest -m "not full"
+	$(VENV)/bin/python -m pytest -m "not full and not edges"
 
 test-full: $(VENV_FULL)/.installed
 	$(VENV_FULL)/bin/python -m pytest

@@ -10,7 +10,7 @@ PACKAGE = "neuralcore.embedding"
 
 LAYERS = [
     {"errors", "types", "config", "settings", "cpu"},
-    {"pooling", "batch", "providers", "progress", "fingerprint", "samples", "arguments"},
+    {"pooling", "batch", "providers", "progress", "fingerprint", "samples", "arguments", "truncation"},
     {"agreement"},
     {"tokenizer", "session", "models"},
     {"encoder", "quantize"},
@@ -19,7 +19,8 @@ LAYERS = [
     {"loader"},
     {"stream"},
     {"engine"},
-    {"verify"},
+    {"verify", "admission"},
+    {"aio"},
     {"cli"},
 ]
 WALLS = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -23,6 +22,7 @@ from .progress import progress_bar
 from .providers import Device, GpuOptions
 from .quantize import detect_quantization
 from .stream import encode_windows
+from .truncation import report_cut
 from .types import Advance, EmbeddingType, Lengths, Precision, TokenBatch, Vectors
 
 PrecisionName = Literal["fp32", "fp16", "int8", "dynamic-int8"]
@@ -248,7 +248,7 @@ class EmbeddingEngine:
         """
         if not isinstance(text, str):
             raise InputError(f"embed takes one str, got {type(text).__name__}; embed_batch takes several")
-        vector: Vectors = self._encode(self._tokenize([text], 0, embedding_type))[0]
+        vector: Vectors = self.encode(self.tokenize([text], embedding_type=embedding_type))[0]
         return vector
 
     def embed_query(self, text: str) -> Vectors:
@@ -329,6 +329,30 @@ class EmbeddingEngine:
         refuse_single(texts)
         return self._tokenizer.count(list(texts), prefix=self._config.prefix(embedding_type))
 
+    def tokenize(
+        self, texts: Sequence[str], *, embedding_type: str = EmbeddingType.DOCUMENT, first_index: int = 0
+    ) -> TokenBatch:
+        """The first half of `embed_batch`: texts to tokens, with prefix, cut to the limit as `truncation` says.
+
+        Args:
+            texts: the texts, all in memory.
+            embedding_type: as in `embed`.
+            first_index: the number of the first text, for messages.
+        """
+        tokens = self._tokenizer.encode(texts, prefix=self._config.prefix(embedding_type), first_index=first_index)
+        if self._truncation != "truncate":
+            report_cut(tokens, self.max_tokens, first_index=first_index, refuse=self._truncation == "error")
+        return tokens
+
+    def accept_ids(self, ids: Sequence[Sequence[int]]) -> TokenBatch:
+        """Tokens that this model's tokenizer made elsewhere, special tokens included; see `Tokenizer.accept`."""
+        return self._tokenizer.accept(ids)
+
+    def encode(self, tokens: TokenBatch, advance: Advance | None = None) -> Vectors:
+        """The second half of `embed_batch`: tokens to float32 (n, dimension); see `Encoder.encode`."""
+        vectors = self._encoder.encode(tokens, advance)
+        return vectors if self._dimensions is None else pooling.truncate(vectors, self._dimensions)
+
     def warmup(self) -> None:
         """Make the first real call as fast as those after it."""
         self.embed("warm up")
@@ -354,31 +378,9 @@ class EmbeddingEngine:
     def _blocks(self, texts: Iterable[str], embedding_type: str, advance: Advance | None) -> Iterator[Vectors]:
         return encode_windows(
             texts,
-            lambda window, first: self._tokenize(window, first, embedding_type),
-            lambda tokens: self._encode(tokens, advance),
+            lambda window, first: self.tokenize(window, embedding_type=embedding_type, first_index=first),
+            lambda tokens: self.encode(tokens, advance),
         )
-
-    def _tokenize(self, texts: list[str], first: int, embedding_type: str) -> TokenBatch:
-        tokens = self._tokenizer.encode(texts, prefix=self._config.prefix(embedding_type), first_index=first)
-        if self._truncation != "truncate":
-            self._report_cut(tokens, first)
-        return tokens
-
-    def _encode(self, tokens: TokenBatch, advance: Advance | None = None) -> Vectors:
-        vectors = self._encoder.encode(tokens, advance)
-        return vectors if self._dimensions is None else pooling.truncate(vectors, self._dimensions)
-
-    def _report_cut(self, tokens: TokenBatch, first: int) -> None:
-        cut = np.flatnonzero(tokens.full_lengths > tokens.lengths)
-        if not len(cut):
-            return
-        index, longest = first + int(cut[0]), int(tokens.full_lengths[cut[0]])
-        if self._truncation == "error":
-            reason = f"{longest} tokens, the limit is {self.max_tokens}; split it, or allow truncation='warn'"
-            raise InputError(reason, index=index, limit=self.max_tokens)
-        first_cut = f"the first is text {index} with {longest}"
-        n_texts = "1 text was" if len(cut) == 1 else f"{len(cut)} texts were"
-        warnings.warn(f"{n_texts} cut to {self.max_tokens} tokens; {first_cut}", stacklevel=2)
 
 
 def _follow(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> EmbeddingEngine:

@@ -78,6 +78,32 @@ class Tokenizer:
         offsets = np.cumsum([len(row) for row in rows], dtype=np.int64)
         return TokenBatch(np.concatenate(rows), offsets, np.array(full_lengths, np.int64))
 
+    def accept(self, sequences: Sequence[Sequence[int]]) -> TokenBatch:
+        """Take ids of this very tokenizer, with its special tokens around each text, and cut them to the limit.
+
+        Ids of another vocabulary (tiktoken's, say) would give a vector of something else; they lack the special tokens.
+
+        Raises:
+            InputError: a sequence is not of this tokenizer; with its index.
+        """
+        rows, full_lengths = [_EMPTY], []
+        for index, sequence in enumerate(sequences):
+            content = self._content(sequence, index)
+            full_lengths.append(len(sequence))
+            rows.append(np.array([*self._prefix, *content[: self._n_content], *self._suffix], np.int32))
+        offsets = np.cumsum([len(row) for row in rows], dtype=np.int64)
+        return TokenBatch(np.concatenate(rows), offsets, np.array(full_lengths, np.int64))
+
+    def _content(self, sequence: Sequence[int], index: int) -> Sequence[int]:
+        """A sequence without the special tokens it must have."""
+        prefix, suffix, n_ids = self._prefix, self._suffix, self._inner.get_vocab_size()
+        end = len(sequence) - len(suffix)
+        framed = end >= len(prefix) and list(sequence[: len(prefix)]) == prefix and list(sequence[end:]) == suffix
+        if not framed or not all(0 <= token < n_ids for token in sequence):
+            reason = f"not token ids of this model: they are below {n_ids}, start with {prefix} and end with {suffix}"
+            raise InputError(reason, index=index)
+        return sequence[len(prefix) : end]
+
     def count(self, texts: Sequence[str], *, prefix: str = "") -> Lengths:
         """Tokens of each text before any cut, special tokens included: int64 (n,)."""
         return np.array([len(text) + self._n_special for text in self._encode(texts, prefix, 0)], np.int64)
