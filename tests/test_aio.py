@@ -74,7 +74,7 @@ def test_two_thousand_concurrent_calls_give_the_vectors_of_a_batch_in_its_time_a
         return np.stack(vectors), seconds, max(lags)
 
     ratios, lags = [], []
-    for _ in range(3):  # the best of three: this measures the queue, not who else uses the machine
+    for _ in range(5):  # the best of five: this measures the queue, not who else uses the machine
         began = time.perf_counter()
         minilm.embed_batch(TEXTS)
         batch_s = time.perf_counter() - began
