@@ -158,6 +158,28 @@ def test_calls_that_wait_share_a_run_within_the_budget_of_tokens(tiny):
     assert len(gate.runs) == pytest.approx(1 + lengths.sum() / budget, abs=1.5)
 
 
+def test_large_batch_lets_others_come_between_its_parts(tiny):
+    gate = Gate(tiny)
+
+    async def run():
+        engine = AsyncEmbeddingEngine(gate)
+        large = asyncio.create_task(engine.encode(lambda: tiny.tokenize(TEXTS)))
+        await started(gate)
+        single = asyncio.create_task(engine.embed("a cat"))
+        await until(lambda: engine.n_waiting == 1)
+        gate.open.release(2)
+        await single
+        assert not large.done()
+        gate.open.release(10_000)
+        encoded = await large
+        await engine.close()
+        return encoded
+
+    encoded = asyncio.run(run())
+    np.testing.assert_allclose(encoded.vectors, tiny.embed_batch(TEXTS), atol=1e-5)
+    assert encoded.n_tokens == tiny.count_tokens(TEXTS).sum()
+
+
 def test_one_bad_text_fails_alone_with_its_own_number(tiny):
     gate = Gate(tiny)
 

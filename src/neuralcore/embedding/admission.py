@@ -1,7 +1,8 @@
 """A bounded queue in front of an engine: what waits runs together as soon as the engine is free.
 
 There is no timer. While a run is under way, calls gather; when it ends, the next run takes them, oldest first, up to a
-budget of tokens. So a lone call starts at once, and many calls share their runs.
+budget of tokens. So a lone call starts at once, many calls share their runs, and what is larger than a run is cut,
+and others come between its parts.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
+
+import numpy as np
 
 from .engine import EmbeddingEngine
 from .errors import InferenceError, Overloaded
@@ -33,8 +36,8 @@ class Encoded:
         vectors: float32 (n, dimension).
         n_tokens: tokens that were encoded.
         n_cut: texts that were longer than the limit.
-        queue_s: seconds it waited for the engine.
-        encode_s: seconds of the run it was part of.
+        queue_s: seconds it waited for its first run.
+        encode_s: seconds of the runs it was part of.
     """
 
     vectors: Vectors
@@ -46,10 +49,35 @@ class Encoded:
 
 @dataclass(slots=True, eq=False)
 class _Entry:
+    """Texts that wait, are half done, or wait again for their next part."""
+
     tokenize: Callable[[], TokenBatch]
     future: asyncio.Future[Encoded]
     entered: float = field(default_factory=time.monotonic)
-    taken: float = 0.0
+    queue_s: float = 0.0
+    encode_s: float = 0.0
+    tokens: TokenBatch | None = None
+    n_taken: int = 0
+    blocks: list[Vectors] = field(default_factory=list)
+
+    def take(self, n_tokens: int) -> TokenBatch:
+        """The next texts, as many as fit so many tokens, and one at least."""
+        if self.tokens is None:
+            self.queue_s = time.monotonic() - self.entered
+            self.tokens = self.tokenize()
+        start, offsets = self.n_taken, self.tokens.offsets
+        fitting = int(np.searchsorted(offsets, offsets[start] + n_tokens, side="right")) - 1
+        self.n_taken = min(len(self.tokens), max(start + 1, fitting))
+        return self.tokens.part(start, self.n_taken)
+
+    @property
+    def all_taken(self) -> bool:
+        return self.tokens is not None and self.n_taken == len(self.tokens)
+
+    def encoded(self) -> Encoded:
+        """The outcome, when all parts are done."""
+        tokens = self.tokens or self.tokenize()
+        return Encoded(np.concatenate(self.blocks), len(tokens.ids), tokens.n_cut, self.queue_s, self.encode_s)
 
 
 _Taken = list[tuple[_Entry, TokenBatch]]
@@ -135,41 +163,46 @@ class AdmissionQueue:
             return not self._running
 
     def _gather(self) -> _Taken:
-        """The oldest entries, tokenized, until their tokens fill the budget."""
+        """The oldest entries, until their tokens fill the budget; of the last one, as much as fits."""
         taken: _Taken = []
-        n_tokens = 0
-        while n_tokens < self._budget and (entry := self._take()):
+        room = self._budget
+        while room > 0 and (entry := self._take()):
             try:
-                tokens = entry.tokenize()
+                part = entry.take(room)
             except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to whoever waits for this entry
                 _settle(entry, error)
-            else:
-                taken.append((entry, tokens))
-                n_tokens += len(tokens.ids)
+                continue
+            taken.append((entry, part))
+            room = room - len(part.ids) if entry.all_taken else 0
         return taken
 
     def _take(self) -> _Entry | None:
         with self._lock:
-            entry = self._waiting.popitem(last=False)[0] if self._waiting else None
-        if entry:
-            entry.taken = time.monotonic()
-        return entry
+            while self._waiting:
+                entry, _ = self._waiting.popitem(last=False)
+                if not entry.future.cancelled():
+                    return entry
+        return None
+
+    def _put_back(self, entry: _Entry) -> None:
+        with self._lock:
+            self._waiting[entry] = None
 
     def _run(self, taken: _Taken) -> None:
-        """Run entries together; where that fails, each alone, so that it fails for its cause only."""
+        """Run parts together; where that fails, each alone, so that it fails for its cause only."""
         try:
             self._run_together([pair for pair in taken if not pair[0].future.cancelled()])
         except Exception as error:  # noqa: BLE001 - as above
-            if len(taken) == 1:
-                _settle(taken[0][0], error)
+            if len(taken) > 1:
+                for pair in taken:
+                    self._run([pair])
                 return
-            for pair in taken:
-                self._run([pair])
+            _settle(taken[0][0], error)
 
     def _run_together(self, taken: _Taken) -> None:
         if not taken:
             return
-        tokens = TokenBatch.join([tokens for _, tokens in taken])
+        tokens = TokenBatch.join([part for _, part in taken])
         if self._on_run:
             self._on_run(len(tokens), len(tokens.ids))
         began = time.monotonic()
@@ -177,10 +210,14 @@ class AdmissionQueue:
         encode_s = time.monotonic() - began
         self._entry_s += _MEMORY * (encode_s / len(taken) - self._entry_s)
         row = 0
-        for entry, own in taken:
-            mine = vectors[row : row + len(own)].copy()  # a view would keep its neighbours in memory
-            row += len(own)
-            _settle(entry, Encoded(mine, len(own.ids), own.n_cut, entry.taken - entry.entered, encode_s))
+        for entry, part in taken:
+            entry.blocks.append(vectors[row : row + len(part)].copy())  # a view would keep its neighbours in memory
+            entry.encode_s += encode_s
+            row += len(part)
+            if entry.all_taken:
+                _settle(entry, entry.encoded())
+            else:
+                self._put_back(entry)  # behind those that came meanwhile
 
 
 def _settle(entry: _Entry, outcome: Encoded | Exception) -> None:

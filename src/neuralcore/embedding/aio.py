@@ -23,7 +23,7 @@ from .types import EmbeddingType, Precision, TokenBatch, Vectors
 
 MAX_WAITING = 4096
 """Calls that may wait by default: memory for their texts and futures, a few MB."""
-_WINDOW_TEXTS = 256  # of a batch that share an entry: soon over for single calls that wait behind it
+_WINDOW_TEXTS = 256  # of a batch or stream that wait together; in memory at once, not in one run
 _WINDOWS_AHEAD = 2  # one runs, one waits
 
 

@@ -78,6 +78,11 @@ class TokenBatch:
         """Texts that were longer than the limit."""
         return int((self.full_lengths > self.lengths).sum())
 
+    def part(self, start: int, stop: int) -> TokenBatch:
+        """Some neighbouring texts."""
+        offsets = self.offsets[start : stop + 1]
+        return TokenBatch(self.ids[offsets[0] : offsets[-1]], offsets - offsets[0], self.full_lengths[start:stop])
+
     def padded(self, rows: Lengths, pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The ids of some texts as a rectangle, and its attention mask.
 
