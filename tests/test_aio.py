@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import threading
 import time
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 
 from neuralcore.embedding import AsyncEmbeddingEngine, EmbeddingEngine, InferenceError, InputError, Overloaded
 from neuralcore.embedding.admission import AdmissionQueue
+from tests.gate import Gate, started, until
 
 SENTENCE = "the cat sat on a big red mat under the small blue tree and the dog ran"
 WORDS = SENTENCE.split()
@@ -20,35 +20,6 @@ TEXTS = [" ".join(WORDS[i % 7 : 8 + i % 7]) + f" {chr(97 + i % 26)}" for i in ra
 def tiny(tiny_folder, tmp_path):
     with EmbeddingEngine.from_pretrained(tiny_folder, cache_dir=tmp_path / "cache", threads=2) as engine:
         yield engine
-
-
-class Gate:
-    """An engine that waits at the door of each run until the test opens it."""
-
-    def __init__(self, engine):
-        self.engine, self.device, self.threads, self.runs = engine, "cpu", engine.threads, []
-        self.config, self.dimension, self.tokenize = engine.config, engine.dimension, engine.tokenize
-        self.started, self.open, self.fail = threading.Semaphore(0), threading.Semaphore(0), lambda tokens: None
-
-    def encode(self, tokens):
-        self.started.release()
-        assert self.open.acquire(timeout=20)
-        self.runs.append(len(tokens))
-        self.fail(tokens)
-        return self.engine.encode(tokens)
-
-    def close(self):
-        self.engine.close()
-
-
-async def until(condition, timeout_s=20):
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
-async def started(gate):
-    await asyncio.to_thread(gate.started.acquire, timeout=20)
 
 
 async def heartbeat(lags, stop):
