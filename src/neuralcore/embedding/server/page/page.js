@@ -75,8 +75,7 @@ function similarities(vectors) {
 
 function showMatrix(texts, matrix) {
   const [head, body] = find("matrix").children;
-  head.replaceChildren(row([element("td-blank", "th"), ...texts.map((_, index) => element(String(index + 1), "th"))]));
-  head.querySelector("th").textContent = "";
+  head.replaceChildren(row([element("", "th"), ...texts.map((_, index) => element(String(index + 1), "th"))]));
   body.replaceChildren(...matrix.map((values, index) => row([label(index, texts[index]), ...values.map(cell)])));
 }
 
@@ -104,7 +103,6 @@ function cell(value) {
   const heat = Math.min(1, Math.max(0, value));
   const made = element(value.toFixed(2).replace("-0.00", "0.00"), "td");
   made.style.setProperty("--heat", heat.toFixed(3));
-  made.classList.toggle("hot", heat > 0.5);
   return made;
 }
 
