@@ -44,7 +44,9 @@ def embedding_udf(
         engine = recipe.load(threads=task.cpus() if task else None)
 
         def predict(texts: NDArray[np.object_]) -> Vectors:
-            return engine.embed_batch([text or "" for text in texts.tolist()], embedding_type=embedding_type)
+            # pandas holds a null as None or as NaN.
+            filled = [text if isinstance(text, str) else "" for text in texts.tolist()]
+            return engine.embed_batch(filled, embedding_type=embedding_type)
 
         return predict
 
