@@ -21,7 +21,9 @@ LAYERS = [
     {"loader"},
     {"stream"},
     {"engine"},
-    {"verify"},
+    {"verify", "admission"},
+    {"aio"},
+    {"server", "distributed"},
     {"cli"},
 ]
 WALLS = {
@@ -40,6 +42,12 @@ WALLS = {
     "pyarrow": {"cli"},
     "filelock": {"models.store.files"},
     "platformdirs": {"settings"},
+    "starlette": {"server"},
+    "uvicorn": {"server.process"},
+    "orjson": {"server"},
+    "prometheus_client": {"server.metrics"},
+    "ray": {"distributed.ray"},
+    "pyspark": {"distributed.spark"},
 }
 
 
@@ -93,3 +101,11 @@ def test_environment_is_read_in_one_place():
 
 def test_files_are_small_rooms():
     assert max(len(path.read_text().splitlines()) for path in modules().values()) <= 400
+
+
+def test_adapters_know_the_public_names_their_framework_and_no_other_edge():
+    for path in sorted((ROOT.parent / "integrations").glob("*.py")):
+        text = path.read_text()
+        ours = {line.split()[1] for line in text.splitlines() if line.startswith("from neuralcore")}
+        assert ours <= {"neuralcore.embedding"}, path
+        assert len(text.splitlines()) <= 160, path

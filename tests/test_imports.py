@@ -57,10 +57,10 @@ def test_import_changes_neither_environment_nor_logging():
 
 def test_public_names():
     names = (
-        "EmbeddingEngine EmbeddingType ModelConfig PoolingStrategy Precision GpuOptions TokenBatch quantize_model "
-        "detect_quantization verify_model Agreement Fingerprint check_fingerprint EmbeddingError UnsupportedModel "
-        "ModelUnavailable ModelCorrupt InputError ProviderUnavailable DependencyMissing VerificationFailed "
-        "FingerprintMismatch OutOfMemory Overloaded InferenceError"
+        "EmbeddingEngine AsyncEmbeddingEngine EmbeddingType ModelConfig PoolingStrategy Precision GpuOptions "
+        "TokenBatch quantize_model detect_quantization verify_model Agreement Fingerprint check_fingerprint "
+        "EmbeddingError UnsupportedModel ModelUnavailable ModelCorrupt InputError ProviderUnavailable "
+        "DependencyMissing VerificationFailed FingerprintMismatch OutOfMemory Overloaded InferenceError"
     )
     assert names.split() == neuralcore.embedding.__all__
     assert all(getattr(neuralcore.embedding, name).__name__ == name for name in neuralcore.embedding.__all__)

@@ -222,17 +222,7 @@ class EmbeddingEngine:
             >>> open("index.json", "w").write(engine.fingerprint.to_json())  # doctest: +SKIP
         """
         self._weights = self._weights or loader.weights_sha256(self._model_path)
-        return Fingerprint(
-            model=self._config.name,
-            weights=self._weights,
-            pooling=str(self._config.pooling),
-            normalize=self._config.normalize,
-            query_prefix=self._config.query_prefix,
-            document_prefix=self._config.document_prefix,
-            precision=str(self.precision),
-            dimension=self.dimension,
-            max_tokens=self.max_tokens,
-        )
+        return Fingerprint.of(self._config, self._weights, str(self.precision), self.dimension)
 
     def embed(self, text: str, *, embedding_type: str = EmbeddingType.DOCUMENT) -> Vectors:
         """Embed one text.
@@ -254,9 +244,7 @@ class EmbeddingEngine:
         """
         if not isinstance(text, str):
             raise InputError(f"embed takes one str, got {type(text).__name__}; embed_batch takes several")
-        cut = self._no_cuts()
-        vector: Vectors = self._encode(self._tokenize([text], 0, embedding_type, cut))[0]
-        cut.warn()
+        vector: Vectors = self.encode(self.tokenize([text], embedding_type=embedding_type))[0]
         return vector
 
     def embed_query(self, text: str) -> Vectors:
@@ -337,6 +325,30 @@ class EmbeddingEngine:
         refuse_single(texts)
         return self._tokenizer.count(list(texts), prefix=self._config.prefix(embedding_type))
 
+    def tokenize(
+        self, texts: Sequence[str], *, embedding_type: str = EmbeddingType.DOCUMENT, first_index: int = 0
+    ) -> TokenBatch:
+        """The first half of `embed_batch`: texts to tokens, with prefix, cut to the limit as `truncation` says.
+
+        Args:
+            texts: the texts, all in memory.
+            embedding_type: as in `embed`.
+            first_index: the number of the first text, for messages.
+        """
+        cut = self._no_cuts()
+        tokens = self._tokenize(texts, first_index, embedding_type, cut)
+        cut.warn()
+        return tokens
+
+    def accept_ids(self, ids: Sequence[Sequence[int]]) -> TokenBatch:
+        """Tokens that this model's tokenizer made elsewhere, special tokens included; see `Tokenizer.accept`."""
+        return self._tokenizer.accept(ids)
+
+    def encode(self, tokens: TokenBatch, advance: Advance | None = None) -> Vectors:
+        """The second half of `embed_batch`: tokens to float32 (n, dimension); see `Encoder.encode`."""
+        vectors = self._encoder.encode(tokens, advance)
+        return vectors if self._dimensions is None else pooling.truncate(vectors, self._dimensions)
+
     def warmup(self) -> None:
         """Make the first real call as fast as those after it."""
         self.embed("warm up")
@@ -365,7 +377,7 @@ class EmbeddingEngine:
             yield from encode_windows(
                 texts,
                 lambda window, first: self._tokenize(window, first, embedding_type, cut),
-                lambda tokens: self._encode(tokens, advance),
+                lambda tokens: self.encode(tokens, advance),
             )
         finally:
             cut.warn()
@@ -373,14 +385,10 @@ class EmbeddingEngine:
     def _no_cuts(self) -> CutTexts:
         return CutTexts(self._truncation, self.max_tokens)
 
-    def _tokenize(self, texts: list[str], first: int, embedding_type: str, cut: CutTexts) -> TokenBatch:
+    def _tokenize(self, texts: Sequence[str], first: int, embedding_type: str, cut: CutTexts) -> TokenBatch:
         tokens = self._tokenizer.encode(texts, prefix=self._config.prefix(embedding_type), first_index=first)
         cut.add(tokens, first)
         return tokens
-
-    def _encode(self, tokens: TokenBatch, advance: Advance | None = None) -> Vectors:
-        vectors = self._encoder.encode(tokens, advance)
-        return vectors if self._dimensions is None else pooling.truncate(vectors, self._dimensions)
 
 
 def _follow(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> EmbeddingEngine:

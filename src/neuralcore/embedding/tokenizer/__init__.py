@@ -68,6 +68,30 @@ class Tokenizer:
         ids, offsets = frame(content.cut(self._n_content), self._prefix, self._suffix)
         return TokenBatch(ids, offsets, content.lengths + self._n_special)
 
+    def accept(self, sequences: Sequence[Sequence[int]]) -> TokenBatch:
+        """Take ids of this very tokenizer, with its special tokens around each text, and cut them to the limit.
+
+        Ids of another vocabulary (tiktoken's, say) would give a vector of something else; they lack the special tokens.
+
+        Raises:
+            InputError: a sequence is not of this tokenizer; with its index.
+        """
+        rows = [np.array(self._content(sequence, index), np.int32) for index, sequence in enumerate(sequences)]
+        lengths = np.array([len(row) for row in rows], np.int64)
+        content = Ragged(np.concatenate([*rows, np.zeros(0, np.int32)]), lengths)
+        ids, offsets = frame(content.cut(self._n_content), self._prefix, self._suffix)
+        return TokenBatch(ids, offsets, lengths + self._n_special)
+
+    def _content(self, sequence: Sequence[int], index: int) -> Sequence[int]:
+        """A sequence without the special tokens it must have."""
+        prefix, suffix, n_ids = self._prefix, self._suffix, self._reference.n_ids
+        end = len(sequence) - len(suffix)
+        framed = end >= len(prefix) and list(sequence[: len(prefix)]) == prefix and list(sequence[end:]) == suffix
+        if not framed or not all(0 <= token < n_ids for token in sequence):
+            reason = f"not token ids of this model: they are below {n_ids}, start with {prefix} and end with {suffix}"
+            raise InputError(reason, index=index)
+        return sequence[len(prefix) : end]
+
     def count(self, texts: Sequence[str], *, prefix: str = "") -> Lengths:
         """Tokens of each text before any cut, special tokens included: int64 (n,)."""
         return self._encode(texts, prefix, 0).lengths + self._n_special

@@ -45,6 +45,11 @@ class Reference:
         known = (self._inner.token_to_id(token) for token in ("[PAD]", "<pad>"))
         return next((token_id for token_id in known if token_id is not None), 0)
 
+    @property
+    def n_ids(self) -> int:
+        """Ids are below this."""
+        return int(self._inner.get_vocab_size())
+
     def special_tokens(self) -> tuple[list[int], list[int]]:
         """The ids that the file's template puts before and after a text."""
         encoding = self._inner.encode(_PROBE)
