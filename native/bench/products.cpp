@@ -58,14 +58,13 @@ double measure(const nc_kernels &kernels, const Shape &s) {
                              (int32_t)s.n_in, (int32_t)s.n_out};
     std::vector<float> x(s.tokens * s.n_in), out(s.tokens * s.n_out);
     for (float &value : x) value = std::rand() / (float)RAND_MAX - 0.5f;
-    std::vector<char> values(s.tokens * s.n_in * 2 + 64), scratch(s.n_in * 64);
+    std::vector<uint8_t> values(s.tokens * s.n_in);
     const nc::Quantized q{values.data(), row_scale.data(), row_zero.data(), s.n_in};
     kernels.quantize(x.data(), smooth.data(), q, s.n_in, 0, s.tokens);
     double best = 0;
     for (int round = 0; round < 30; ++round) {
         const auto start = Clock::now();
-        kernels.multiply(q, product, s.finish, out.data(), s.n_out, out.data(), s.tokens, 0, s.n_out / NC_PANEL,
-                         scratch.data());
+        kernels.multiply(q, product, s.finish, out.data(), s.n_out, out.data(), s.tokens, 0, s.n_out / NC_PANEL);
         best = std::max(best, 2.0 * s.tokens * s.n_in * s.n_out / seconds_since(start));
     }
     return best;

@@ -5,9 +5,7 @@
 namespace nc {
 namespace {
 
-constexpr int64_t kLine = 64;           // bytes of a cache line
-constexpr int64_t kWidestElement = 2;   // bytes of a quantized activation, at most
-constexpr int64_t kPanelBytes = 32;     // of scratch for one input of a panel, at most
+constexpr int64_t kLine = 64;  // bytes of a cache line
 
 // Hands out pieces of the caller's memory; from null, it only counts them.
 class Arena {
@@ -34,8 +32,7 @@ struct Workspace {
     float *gate;       // [tokens][wide], SwiGLU only
     Quantized q;
     float *attention;  // of one thread after the other
-    char *panels;      // the same
-    int64_t attention_stride, panel_stride;
+    int64_t attention_stride;
     size_t n_bytes;
 };
 
@@ -48,13 +45,11 @@ Workspace lay_out(void *memory, const nc_model &m, int64_t n_tokens, int64_t lon
     w.large = arena.take<float>(n_tokens * std::max<int64_t>(3 * m.hidden, m.wide));
     w.gate = arena.take<float>(m.activation == NC_SWIGLU ? n_tokens * m.wide : 0);
     w.q.stride = widest;
-    w.q.values = arena.take<char>(n_tokens * widest * kWidestElement);
+    w.q.values = arena.take<uint8_t>(n_tokens * widest);
     w.q.scale = arena.take<float>(n_tokens);
     w.q.zero = arena.take<int32_t>(n_tokens);
     w.attention_stride = round_up(attention_floats(longest, m.hidden / m.n_heads), kLine);
     w.attention = arena.take<float>(w.attention_stride * n_threads);
-    w.panel_stride = widest * kPanelBytes;
-    w.panels = arena.take<char>(w.panel_stride * n_threads);
     w.n_bytes = arena.used();
     return w;
 }
@@ -130,8 +125,7 @@ private:
 
     void multiply(const nc_product &product, Finish finish, float *out, const float *other = nullptr) {
         const Range panels = share(product.n_out / NC_PANEL);
-        k_.multiply(w_.q, product, finish, out, product.n_out, other ? other : out, n_tokens_, panels.first, panels.last,
-                    w_.panels + index_ * w_.panel_stride);
+        k_.multiply(w_.q, product, finish, out, product.n_out, other ? other : out, n_tokens_, panels.first, panels.last);
         meet();
     }
 

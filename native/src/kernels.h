@@ -10,12 +10,12 @@ namespace nc {
 // What happens to a product's result before it is stored.
 enum class Finish { Plain, Gelu, GeluTanh, Relu, Add, Gate };
 
-// Quantized rows. An element is as wide as `nc_kernels::element_bytes` says: instruction sets differ in what they multiply.
+// Quantized rows. A byte is q + nc_kernels::offset: some instruction sets multiply signed ones, some unsigned.
 struct Quantized {
-    void *values;      // [rows][stride elements]
-    float *scale;      // [rows]
-    int32_t *zero;     // [rows]
-    int64_t stride;    // in elements
+    uint8_t *values;  // [rows][stride]
+    float *scale;     // [rows]
+    int32_t *zero;    // [rows]
+    int64_t stride;
 };
 
 // The rows of one text's queries, keys and values, and where its result goes.
@@ -43,8 +43,7 @@ constexpr int64_t attention_floats(int64_t n_tokens, int64_t head_size) {
 struct nc_kernels {
     const char *name;
     bool (*supported)();
-    int64_t element_bytes;
-    int64_t panel_bytes_per_input;  // of scratch that multiply takes, by n_in
+    int32_t offset;
     // x = LayerNorm(words + positions) for tokens `first` to `last` of the batch.
     void (*embed)(const nc_model &, const nc_batch &, float *x, int64_t first, int64_t last);
     // x = LayerNorm(x), rows `first` to `last`.
@@ -52,7 +51,7 @@ struct nc_kernels {
     void (*quantize)(const float *x, const float *smooth, nc::Quantized, int64_t n, int64_t first, int64_t last);
     // Panels `first` to `last` of rows 0 to n_rows. `other` is out itself for Add, the gate for Gate.
     void (*multiply)(nc::Quantized, const nc_product &, nc::Finish, float *out, int64_t out_stride, const float *other,
-                     int64_t n_rows, int64_t first, int64_t last, void *scratch);
+                     int64_t n_rows, int64_t first, int64_t last);
     void (*attend)(const nc::Attention &);
     void (*pool)(const nc_model &, const float *x, int64_t n_tokens, float *out);
 };

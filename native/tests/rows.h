@@ -1,4 +1,4 @@
-// Quantized rows as integers, however an instruction set stores them: int8; uint8 from 0 (VNNI); int16 (AVX2).
+// Quantized rows as integers, whatever offset an instruction set stores them with.
 #pragma once
 
 #include <cstring>
@@ -12,29 +12,20 @@ namespace suite {
 class Rows {
 public:
     Rows(const nc_kernels &kernels, int64_t n_rows, int64_t stride)
-        : bytes_(kernels.element_bytes), offset_(std::strstr(kernels.name, "vnni") ? 128 : 0), stride_(stride),
-          values_(aligned_bytes(n_rows * stride * bytes_)), scale(n_rows), zero(n_rows) {}
+        : offset_(kernels.offset), stride_(stride), values_(aligned_bytes(n_rows * stride)), scale(n_rows), zero(n_rows) {}
 
     int32_t get(int64_t row, int64_t k) const {
-        const char *at = (const char *)values_.get() + (row * stride_ + k) * bytes_;
-        if (bytes_ == 2) return read<int16_t>(at);
-        return offset_ ? read<uint8_t>(at) - offset_ : read<int8_t>(at);
+        const uint8_t byte = bytes()[row * stride_ + k];
+        return offset_ ? byte - offset_ : (int8_t)byte;
     }
-    void set(int64_t row, int64_t k, int32_t q) {
-        const int32_t stored = q + offset_;  // the lowest bytes come first on every machine this runs on
-        std::memcpy((char *)values_.get() + (row * stride_ + k) * bytes_, &stored, bytes_);
-    }
-    nc::Quantized view() { return {values_.get(), scale.data(), zero.data(), stride_}; }
+    void set(int64_t row, int64_t k, int32_t q) { bytes()[row * stride_ + k] = (uint8_t)(q + offset_); }
+    nc::Quantized view() { return {bytes(), scale.data(), zero.data(), stride_}; }
 
 private:
-    template <typename T>
-    static T read(const char *from) {
-        T value;
-        std::memcpy(&value, from, sizeof value);
-        return value;
-    }
+    uint8_t *bytes() const { return (uint8_t *)values_.get(); }
 
-    const int64_t bytes_, offset_, stride_;
+    const int32_t offset_;
+    const int64_t stride_;
     std::shared_ptr<void> values_;
 
 public:

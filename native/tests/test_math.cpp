@@ -18,14 +18,13 @@ std::vector<float> apply(const nc_kernels &kernels, Finish finish, const std::ve
     suite::Rows rows(kernels, 1, 64);
     for (int64_t k = 0; k < NC_GROUP; ++k) rows.set(0, k, 0);
     rows.scale[0] = 1, rows.zero[0] = 0;
-    const auto scratch = suite::aligned_bytes(kernels.panel_bytes_per_input * NC_GROUP);
     std::vector<float> results;
     for (size_t start = 0; start < grid.size(); start += kColumns) {
         std::vector<float> x(kColumns), out(kColumns), ones(kColumns, 1);
         for (size_t i = 0; i < kColumns && start + i < grid.size(); ++i) x[i] = grid[start + i];
         product.bias = finish == Finish::Gate ? ones : x;
         product.view.bias = product.bias.data();
-        kernels.multiply(rows.view(), product.view, finish, out.data(), kColumns, x.data(), 1, 0, kColumns / NC_PANEL, scratch.get());
+        kernels.multiply(rows.view(), product.view, finish, out.data(), kColumns, x.data(), 1, 0, kColumns / NC_PANEL);
         results.insert(results.end(), out.begin(), out.end());
     }
     results.resize(grid.size());

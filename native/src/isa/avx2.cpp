@@ -11,36 +11,12 @@
 namespace {
 
 struct Dot {
-    using Element = uint8_t;
-    using Weight = int8_t;
-    using Vector = __m256i;
-    static constexpr int VECTORS = 2, DEPTH = 4, STEP = 64;
+    static constexpr int VECTORS = 2;
     static constexpr int32_t OFFSET = 128;
-    static constexpr int64_t SCRATCH = 0;
 
-    static const Weight *unpack(const int8_t *packed, int64_t, int64_t, void *) { return packed; }
-
-    static Vector load_weights(const Weight *weight, int v, int64_t) {
-        return _mm256_loadu_si256((const __m256i *)(weight + v * 32));
-    }
-
-    static Vector repeat(const Element *q) {
-        int32_t word;
-        std::memcpy(&word, q, sizeof word);
-        return _mm256_set1_epi32(word);
-    }
-
-    static void add(I &total, Vector word, Vector weights) {
-        const __m256i pairs = _mm256_maddubs_epi16(word, weights);
-        total = (I)_mm256_add_epi32((__m256i)total, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-    }
-
-    static void pack(Element *to, I q) {
-        const __m256i words = _mm256_packs_epi32((__m256i)(q + 128), (__m256i)q);
-        const __m256i bytes = _mm256_packus_epi16(words, words);
-        const int32_t low = _mm256_extract_epi32(bytes, 0), high = _mm256_extract_epi32(bytes, 4);
-        std::memcpy(to, &low, 4);
-        std::memcpy(to + 4, &high, 4);
+    static void add(I &total, I word, I weights) {
+        const __m256i pairs = _mm256_maddubs_epi16((__m256i)word, (__m256i)weights);
+        total += (I)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
     }
 };
 

@@ -6,20 +6,7 @@
 
 namespace {
 
-struct Dot {
-    using Element = uint8_t;
-    using Weight = int8_t;
-    using Vector = Bytes;
-    static constexpr int VECTORS = 4, DEPTH = 4, STEP = 64;
-    static constexpr int32_t OFFSET = 128;
-    static constexpr int64_t SCRATCH = 0;
-
-    static const Weight *unpack(const int8_t *packed, int64_t, int64_t, void *) { return packed; }
-    static Vector load_weights(const Weight *weight, int v, int64_t panel) { return load_bytes(weight + v * panel); }
-    static Vector repeat(const Element *q) { return repeat_word(q); }
-    static void add(I &total, Vector word, Vector weights) { add_products(total, word, weights); }
-    static void pack(Element *to, I q) { pack_bytes(to, q); }
-};
+using Dot = VnniDot<4>;
 
 bool supported() {
 #ifdef NEURALCORE_EMULATE

@@ -9,32 +9,22 @@
 
 namespace {
 
-typedef uint8_t Bytes __attribute__((vector_size(LANES * 4)));
+template <int vectors>
+struct VnniDot {
+    static constexpr int VECTORS = vectors;
+    static constexpr int32_t OFFSET = 128;
 
-inline void add_products(I &total, Bytes word, Bytes weights) {
+    static void add(I &total, I word, I weights) {
 #ifdef NEURALCORE_EMULATE
-    for (int i = 0; i < LANES * 4; ++i) total[i / 4] += (int32_t)word[i] * (int8_t)weights[i];
+        uint8_t a[LANES * 4];
+        int8_t b[LANES * 4];
+        std::memcpy(a, &word, sizeof a);
+        std::memcpy(b, &weights, sizeof b);
+        for (int i = 0; i < LANES * 4; ++i) total[i / 4] += a[i] * b[i];
 #else
-    asm(NC_DPBUSD " %2, %1, %0" : NC_REGISTER(total) : "v"(word), "v"(weights));
+        asm(NC_DPBUSD " %2, %1, %0" : NC_REGISTER(total) : "v"(word), "v"(weights));
 #endif
-}
-
-inline Bytes load_bytes(const void *from) {
-    Bytes bytes;
-    std::memcpy(&bytes, from, sizeof bytes);
-    return bytes;
-}
-
-inline Bytes repeat_word(const uint8_t *q) {
-    int32_t word;
-    std::memcpy(&word, q, sizeof word);
-    return (Bytes)splat(word);
-}
-
-inline void pack_bytes(uint8_t *to, I q) {
-    typedef uint8_t Narrow __attribute__((vector_size(LANES)));
-    const Narrow bytes = __builtin_convertvector(q + 128, Narrow);
-    std::memcpy(to, &bytes, sizeof bytes);
-}
+    }
+};
 
 }  // namespace

@@ -12,26 +12,11 @@
 namespace {
 
 struct Dot {
-    using Element = int8_t;
-    using Weight = int8_t;
-    using Vector = int8x16_t;
-    static constexpr int VECTORS = 4, DEPTH = 4, STEP = 64;
+    static constexpr int VECTORS = 4;
     static constexpr int32_t OFFSET = 0;
-    static constexpr int64_t SCRATCH = 0;
 
-    static const Weight *unpack(const int8_t *packed, int64_t, int64_t, void *) { return packed; }
-    static Vector load_weights(const Weight *weight, int v, int64_t) { return vld1q_s8(weight + v * 16); }
-
-    static Vector repeat(const Element *q) {
-        int32_t word;
-        std::memcpy(&word, q, sizeof word);
-        return vreinterpretq_s8_s32(vdupq_n_s32(word));
-    }
-
-    static void add(I &total, Vector word, Vector weights) { total = (I)vdotq_s32((int32x4_t)total, word, weights); }
-
-    static void pack(Element *to, I q) {
-        for (int i = 0; i < LANES; ++i) to[i] = (Element)q[i];
+    static void add(I &total, I word, I weights) {
+        total = (I)vdotq_s32((int32x4_t)total, (int8x16_t)word, (int8x16_t)weights);
     }
 };
 

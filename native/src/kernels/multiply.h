@@ -11,31 +11,39 @@ namespace {
 
 constexpr int ROWS = 6;
 constexpr int64_t TILE_COLUMNS = Dot::VECTORS * LANES;
+constexpr int VECTORS_PER_PANEL = NC_PANEL / LANES;
+
+// Vector v of a tile's columns, in this step: a panel has one to four, side by side, and the next panel follows it far away.
+inline I load_weights(const int8_t *weight, int v, int64_t panel_stride) {
+    I w;
+    std::memcpy(&w, weight + v / VECTORS_PER_PANEL * panel_stride + v % VECTORS_PER_PANEL * (int64_t)sizeof w, sizeof w);
+    return w;
+}
 
 // Sums of `rows` rows by `vectors` vectors of columns, into sums[row][TILE_COLUMNS].
 template <int rows, int vectors>
-void multiply_tile(const Dot::Element *q, int64_t stride, const Dot::Weight *weight, int64_t panel_stride, int64_t n_steps,
+void multiply_tile(const uint8_t *q, int64_t stride, const int8_t *weight, int64_t panel_stride, int64_t n_steps,
                    const int32_t *start, int32_t *sums) {
     I total[rows][vectors];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v) total[r][v] = load(start + v * LANES);
-    const Dot::Element *row[rows];
+    const uint8_t *row[rows];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r) row[r] = q + r * stride;
     for (int64_t step = 0; step < n_steps; ++step) {
-        Dot::Vector w[vectors];
+        I w[vectors];
 #pragma GCC unroll 8
-        for (int v = 0; v < vectors; ++v) w[v] = Dot::load_weights(weight, v, panel_stride);
+        for (int v = 0; v < vectors; ++v) w[v] = load_weights(weight, v, panel_stride);
 #pragma GCC unroll 8
         for (int r = 0; r < rows; ++r) {
-            const Dot::Vector word = Dot::repeat(row[r]);
-            row[r] += Dot::DEPTH;
+            const I word = repeat_word(row[r]);
+            row[r] += NC_GROUP;
 #pragma GCC unroll 8
             for (int v = 0; v < vectors; ++v) Dot::add(total[r][v], word, w[v]);
         }
-        weight += Dot::STEP;
+        weight += NC_PANEL * NC_GROUP;
     }
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r)
@@ -43,7 +51,7 @@ void multiply_tile(const Dot::Element *q, int64_t stride, const Dot::Weight *wei
         for (int v = 0; v < vectors; ++v) store(sums + r * TILE_COLUMNS + v * LANES, total[r][v]);
 }
 
-using Tile = void (*)(const Dot::Element *, int64_t, const Dot::Weight *, int64_t, int64_t, const int32_t *, int32_t *);
+using Tile = void (*)(const uint8_t *, int64_t, const int8_t *, int64_t, int64_t, const int32_t *, int32_t *);
 
 template <int rows>
 Tile tile_of(int vectors) {
@@ -92,15 +100,14 @@ void finish_row(nc::Finish finish, const int32_t *sums, const nc_product &produc
 
 // All rows by `n` columns from `column` on; at most TILE_COLUMNS.
 void multiply_columns(const nc::Quantized &x, const nc_product &product, nc::Finish finish, float *out, int64_t out_stride,
-                      const float *other, int64_t n_rows, int64_t column, int n, const Dot::Weight *weight,
-                      int64_t panel_stride) {
+                      const float *other, int64_t n_rows, int64_t column, int n) {
     alignas(64) int32_t start[TILE_COLUMNS], sums[ROWS * TILE_COLUMNS];
     for (int c = 0; c < n; ++c) start[c] = -Dot::OFFSET * product.column_sum[column + c];
-    const int64_t n_steps = product.n_in / Dot::DEPTH;
+    const int8_t *weight = product.weight + column * product.n_in;
+    const int64_t panel_stride = (int64_t)NC_PANEL * product.n_in;
     for (int64_t row = 0; row < n_rows; row += ROWS) {
         const int rows = n_rows - row < ROWS ? n_rows - row : ROWS;
-        const Dot::Element *q = (const Dot::Element *)x.values + row * x.stride;
-        tile_of(rows, n / LANES)(q, x.stride, weight, panel_stride, n_steps, start, sums);
+        tile_of(rows, n / LANES)(x.values + row * x.stride, x.stride, weight, panel_stride, product.n_in / NC_GROUP, start, sums);
         for (int r = 0; r < rows; ++r) {
             const int64_t at = (row + r) * out_stride + column;
             finish_row(finish, sums + r * TILE_COLUMNS, product, column, n, x.scale[row + r], x.zero[row + r], out + at,
@@ -110,14 +117,11 @@ void multiply_columns(const nc::Quantized &x, const nc_product &product, nc::Fin
 }
 
 void multiply(nc::Quantized x, const nc_product &product, nc::Finish finish, float *out, int64_t out_stride,
-              const float *other, int64_t n_rows, int64_t first, int64_t last, void *scratch) {
+              const float *other, int64_t n_rows, int64_t first, int64_t last) {
     const int64_t end = last * NC_PANEL;
     for (int64_t column = first * NC_PANEL; column < end; column += TILE_COLUMNS) {
         const int n = end - column < TILE_COLUMNS ? end - column : TILE_COLUMNS;
-        const int8_t *packed = product.weight + column * product.n_in;
-        const Dot::Weight *weight = Dot::unpack(packed, n / NC_PANEL, product.n_in, scratch);
-        multiply_columns(x, product, finish, out, out_stride, other, n_rows, column, n, weight,
-                         (int64_t)NC_PANEL * product.n_in);
+        multiply_columns(x, product, finish, out, out_stride, other, n_rows, column, n);
     }
 }
 

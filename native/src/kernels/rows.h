@@ -57,12 +57,12 @@ void quantize(const float *x, const float *smooth, nc::Quantized to, int64_t n, 
         const int32_t zero = (int32_t)std::lrint(std::fmin(std::fmax(-least * inverse, 0.0f), 255.0f)) - 128;
         to.scale[row] = scale;
         to.zero[row] = zero;
-        Dot::Element *values = (Dot::Element *)to.values + row * to.stride;
+        uint8_t *values = to.values + row * to.stride;
         for (int64_t i = 0; i < n; i += LANES) {
             I q = nearest(load(from + i) * load(smooth + i) * inverse) + zero;
             q = q < -128 ? splat(-128) : q;
             q = q > 127 ? splat(127) : q;
-            Dot::pack(values + i, q);
+            pack_bytes(values + i, q + Dot::OFFSET);
         }
     }
 }

@@ -6,4 +6,4 @@
 #include "rows.h"
 
 #define NC_TABLE(name, supported) \
-    {name, supported, sizeof(Dot::Element), Dot::SCRATCH, embed, normalize, quantize, multiply, attend, pool}
+    {name, supported, Dot::OFFSET, embed, normalize, quantize, multiply, attend, pool}

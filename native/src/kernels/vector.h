@@ -40,6 +40,20 @@ inline F smaller(F a, F b) { return a < b ? a : b; }
 // included, gives some integer.
 inline I nearest(F x) { return as_int(x + 12582912.0f) - 0x4B400000; }
 
+// The lowest byte of each lane.
+inline void pack_bytes(uint8_t *to, I x) {
+    typedef uint8_t Bytes __attribute__((vector_size(LANES)));
+    const Bytes bytes = __builtin_convertvector(x, Bytes);
+    std::memcpy(to, &bytes, sizeof bytes);
+}
+
+// The four bytes at an address in every lane.
+inline I repeat_word(const uint8_t *from) {
+    int32_t word;
+    std::memcpy(&word, from, sizeof word);
+    return splat(word);
+}
+
 // Lanes folded in a fixed order, so that a row's sum is the same wherever it is computed.
 template <typename Fold>
 inline float reduce(F x, Fold fold) {
