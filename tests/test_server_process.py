@@ -245,6 +245,27 @@ def test_port_in_use_is_one_line(folder, server):
     assert "in use" in done.stderr
 
 
+def test_overload_is_answered_429_and_passes(folder, cache):
+    body = json.dumps({"inputs": ["the cat sat on the mat " * 5] * 200})
+    statuses = []
+
+    def ask():
+        for _ in range(6):
+            answer = server.post("/embed", body.encode())
+            statuses.append(answer.status)
+            assert answer.status == 200 or int(answer.headers["retry-after"]) >= 1
+
+    with running(folder, "--max-waiting", "2", cache=cache) as server:
+        clients = [threading.Thread(target=ask) for _ in range(16)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join(timeout=60)
+        assert len(statuses) == 96
+        assert set(statuses) == {200, 429}
+        assert server.post("/embed", {"inputs": "a cat"}).status == 200
+
+
 def test_sigterm_under_load_loses_no_accepted_request(folder, cache):
     answers, stop = [], threading.Event()
     body = json.dumps({"inputs": ["the cat sat on the mat " * 5] * 200})
