@@ -1,18 +1,26 @@
 """The server as its users start it: real requests over loopback, real signals."""
 
+import asyncio
 import base64
 import json
+import logging
+import signal
 import socket
 import subprocess
 import threading
 import time
 from http.client import HTTPConnection, HTTPException
+from queue import Queue
 
 import numpy as np
 import pytest
+import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
 from neuralcore.embedding import EmbeddingEngine
+from neuralcore.embedding.server.logs import _DroppingHandler
+from neuralcore.embedding.server.process import _Server
+from neuralcore.embedding.server.service import Service
 from tests import tiny_model
 from tests.server_process import COMMAND, running
 
@@ -264,6 +272,28 @@ def test_overload_is_answered_429_and_passes(folder, cache):
         assert len(statuses) == 96
         assert set(statuses) == {200, 429}
         assert server.post("/embed", {"inputs": "a cat"}).status == 200
+
+
+def test_signal_that_comes_while_the_log_is_written_to_does_not_stop_the_server_for_ever():
+    config, service = uvicorn.Config(lambda: None), Service(model="tiny")
+    server = _Server(config, service, lambda: None)
+    queue = Queue(10)
+    handler = _DroppingHandler(queue)
+    logger = logging.getLogger("neuralcore.server")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        with queue.mutex:  # as the thread that the signal interrupts may hold it
+            signalled = threading.Thread(target=server.handle_exit, args=(signal.SIGTERM, None), daemon=True)
+            signalled.start()
+            signalled.join(timeout=5)
+            assert not signalled.is_alive()
+        assert service.draining
+        assert asyncio.run(server.on_tick(1))
+        assert queue.get_nowait().fields == {"signal": "SIGTERM", "active": 0}
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
 
 
 def test_sigterm_under_load_loses_no_accepted_request(folder, cache):

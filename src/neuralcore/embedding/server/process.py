@@ -58,6 +58,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._service, self._load = service, load
         self.failure: Exception | None = None
+        self._signals: list[tuple[str, int]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -80,9 +81,13 @@ class _Server(uvicorn.Server):
         if self._service.draining and sig == signal.SIGINT:
             self.should_exit = self.force_exit = True
         self._service.draining = True
-        log("draining", signal=signal.Signals(sig).name, active=self._service.n_active)
+        # Not logged here: the signal may have come while this very thread held the lock of the log's queue.
+        self._signals.append((signal.Signals(sig).name, self._service.n_active))
 
     async def on_tick(self, counter: int) -> bool:
+        while self._signals:
+            name, n_active = self._signals.pop(0)
+            log("draining", signal=name, active=n_active)
         finished = self._service.draining and self._service.n_active == 0
         return await super().on_tick(counter) or finished
 
