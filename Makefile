@@ -9,7 +9,7 @@ VENV_EDGES := .venv-edges
 DEMO := "A cat sat on the mat." "A kitten rested on the rug." "The market fell sharply today." \
         "Stocks dropped this morning." "How do I bake sourdough bread?"
 
-.PHONY: demo test test-full test-edges bench lint fmt clean
+.PHONY: demo test test-full test-edges test-native bench lint fmt clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/neuralcore similarity $(DEMO)
@@ -21,6 +21,10 @@ test-full: $(VENV_FULL)/.installed
 	$(VENV_FULL)/bin/python -m pytest
 
 # langchain-tests brings pytest-asyncio, which wants to be told.
+# The kernels, compiled in every way; see there for the packages it needs.
+test-native:
+	native/check
+
 test-edges: $(VENV_EDGES)/.installed
 	$(VENV_EDGES)/bin/python -m pytest tests/edges -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=function
 

@@ -3,20 +3,25 @@
 // vpmaddubsw adds two products of u8 and s8 in 16 bits, where they could overflow: 2 * 255 * 127 > 2^15. Packed weights are
 // made so that they cannot (neuralcore.h, NC_PAIR), so the sum is exact here, too. Widening both sides to 16 bits for vpmaddwd
 // needs no such care, and as many multiplications; it took 1.3 times as long.
-#include <immintrin.h>
+#include <cstdint>
 
 #define LANES 8
 #include "../kernels/vector.h"
 
 namespace {
 
+typedef int16_t Words __attribute__((vector_size(LANES * 4)));
+const Words ones = Words{} + 1;
+
 struct Dot {
-    static constexpr int VECTORS = 2;
+    static constexpr int ROWS = 6, VECTORS = 2;
     static constexpr int32_t OFFSET = 128;
 
     static void add(I &total, I word, I weights) {
-        const __m256i pairs = _mm256_maddubs_epi16((__m256i)word, (__m256i)weights);
-        total += (I)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+        I sums;
+        // As asm, with the ones in memory: all 16 registers hold something else, and GCC 12 put a sum on the stack.
+        asm("vpmaddubsw %2, %1, %0\n\tvpmaddwd %3, %0, %0" : "=&x"(sums) : "x"(word), "x"(weights), "m"(ones));
+        total += sums;
     }
 };
 

@@ -11,7 +11,7 @@ namespace {
 
 template <int vectors>
 struct VnniDot {
-    static constexpr int VECTORS = vectors;
+    static constexpr int ROWS = 6, VECTORS = vectors;
     static constexpr int32_t OFFSET = 128;
 
     static void add(I &total, I word, I weights) {

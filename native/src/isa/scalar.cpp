@@ -8,7 +8,7 @@
 namespace {
 
 struct Dot {
-    static constexpr int VECTORS = 4;
+    static constexpr int ROWS = 6, VECTORS = 4;
     static constexpr int32_t OFFSET = 0;
 
     static void add(I &total, I word, I weights) {

@@ -9,7 +9,7 @@
 
 namespace {
 
-constexpr int ROWS = 6;
+constexpr int ROWS = Dot::ROWS;
 constexpr int64_t TILE_COLUMNS = Dot::VECTORS * LANES;
 constexpr int VECTORS_PER_PANEL = NC_PANEL / LANES;
 

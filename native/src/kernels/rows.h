@@ -59,10 +59,9 @@ void quantize(const float *x, const float *smooth, nc::Quantized to, int64_t n, 
         to.zero[row] = zero;
         uint8_t *values = to.values + row * to.stride;
         for (int64_t i = 0; i < n; i += LANES) {
-            I q = nearest(load(from + i) * load(smooth + i) * inverse) + zero;
-            q = q < -128 ? splat(-128) : q;
-            q = q > 127 ? splat(127) : q;
-            pack_bytes(values + i, q + Dot::OFFSET);
+            const F steps = load(from + i) * load(smooth + i) * inverse;
+            const I q = nearest(smaller(larger(steps, splat(-128.0f - zero)), splat(127.0f - zero)));
+            pack_bytes(values + i, q + (zero + Dot::OFFSET));
         }
     }
 }

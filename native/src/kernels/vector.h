@@ -40,11 +40,13 @@ inline F smaller(F a, F b) { return a < b ? a : b; }
 // included, gives some integer.
 inline I nearest(F x) { return as_int(x + 12582912.0f) - 0x4B400000; }
 
-// The lowest byte of each lane.
+// The lowest byte of each lane. As a shuffle: GCC 12 takes __builtin_convertvector apart, lane by lane.
 inline void pack_bytes(uint8_t *to, I x) {
-    typedef uint8_t Bytes __attribute__((vector_size(LANES)));
-    const Bytes bytes = __builtin_convertvector(x, Bytes);
-    std::memcpy(to, &bytes, sizeof bytes);
+    typedef uint8_t Bytes __attribute__((vector_size(LANES * 4)));
+    Bytes order{};
+    for (int i = 0; i < LANES; ++i) order[i] = (uint8_t)(4 * i);
+    const Bytes bytes = __builtin_shuffle((Bytes)x, order);
+    std::memcpy(to, &bytes, LANES);
 }
 
 // The four bytes at an address in every lane.
