@@ -18,13 +18,13 @@ test: $(VENV)/.installed-test
 	$(VENV)/bin/python -m pytest -m "not full and not edges"
 
 test-full: $(VENV_FULL)/.installed
-	$(VENV_FULL)/bin/python -m pytest
+	$(VENV_FULL)/bin/python -m pytest -m full
 
-# langchain-tests brings pytest-asyncio, which wants to be told.
 # The kernels, compiled in every way; see there for the packages it needs.
 test-native:
 	native/check
 
+# langchain-tests brings pytest-asyncio, which wants to be told.
 test-edges: $(VENV_EDGES)/.installed
 	$(VENV_EDGES)/bin/python -m pytest tests/edges -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=function
 

@@ -12,7 +12,7 @@
 namespace {
 
 struct Dot {
-    static constexpr int ROWS = 4, VECTORS = 4;  // 6 rows: GCC 12 repeats all words first, and sums go to the stack
+    static constexpr int ROWS = 4, VECTORS = 4;  // 6 rows: GCC 12 puts sums on the stack
     static constexpr int32_t OFFSET = 0;
 
     static void add(I &total, I word, I weights) {
