@@ -43,6 +43,15 @@ def test_verify_leaves_with_exit_code_9_when_too_far(run, tiny_folder, tmp_path)
     assert "too far" in run("verify", tiny_folder, "--reference", other, code=9).stdout
 
 
+def test_verify_judges_an_int8_folder_by_the_bounds_of_int8(run, tiny_folder, tmp_path):
+    run("convert", tiny_folder, "-o", tmp_path / "int8", "--precision", "int8")
+    found = json.loads(run("verify", tmp_path / "int8", "--reference", "fp32", "--json").stdout)
+    assert (found["precision"], found["passed"], found["bounds"]["mean_cosine"]) == ("int8", True, 0.995)
+    tiny_folder.rename(tmp_path / "elsewhere")
+    result = run("verify", tmp_path / "int8", "--reference", "fp32", code=3)
+    assert "it is int8 itself" in result.stderr
+
+
 def test_verify_takes_the_users_texts(run, tiny_folder, tmp_path):
     path = tmp_path / "texts.txt"
     path.write_text("the cat\na dog\n\nbig red tree\n")

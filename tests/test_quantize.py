@@ -24,6 +24,7 @@ from neuralcore.embedding import (
 )
 from neuralcore.embedding.models.build import build_onnx
 from neuralcore.embedding.quantize import int8
+from neuralcore.embedding.quantize.activations import Calibration
 from neuralcore.embedding.quantize.integers import (
     Quantization,
     RowQuantization,
@@ -32,6 +33,7 @@ from neuralcore.embedding.quantize.integers import (
 )
 from neuralcore.embedding.quantize.model import Model
 from neuralcore.embedding.samples import calibration_texts, verification_texts
+from neuralcore.embedding.types import TokenBatch
 from neuralcore.embedding.variants import compare_files
 from tests.checkpoints import HIDDEN, MAKERS
 
@@ -173,6 +175,33 @@ def test_failure_leaves_nothing_behind(source, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         quantize_model(source, tmp_path / "out.onnx", "fp16")
     assert not list(tmp_path.iterdir())
+
+
+def test_observed_copy_lies_beside_the_target_and_is_removed(source, tmp_path, monkeypatch):
+    """Not in the temporary folder, which may be small: a full disk and a killed process follow one rule."""
+    places, save = [], Model.save
+
+    def note(self, path):
+        places.append(path)
+        save(self, path)
+
+    monkeypatch.setattr(Model, "save", note)
+    quantize_model(
+        source, tmp_path / "out.onnx", "int8", tokenizer_path=source.parent / "tokenizer.json", max_tokens=32
+    )
+    assert [path.name for path in places] == ["observed.onnx", "out.onnx"]
+    assert all(path.is_relative_to(tmp_path) for path in places)
+    assert {path.name for path in tmp_path.iterdir()} == {"out.onnx", "out.onnx.data"}
+
+
+@pytest.mark.parametrize(("n_texts", "largest"), [(3, 1026), (1024, 1024), (1025, 1024), (4000, 1024)])
+def test_sample_stays_small_whatever_the_number_of_texts(source, tmp_path, n_texts, largest):
+    model = Model(source)
+    x = model.products()[0].x
+    ids = np.tile(np.array([2, 5, 3], np.int32), n_texts)
+    tokens = TokenBatch(ids, np.arange(n_texts + 1) * 3, np.full(n_texts, 3))
+    sample = Calibration(tokens, tmp_path).observe(model, [x])[x].sample
+    assert min(n_texts * 3, 500) <= len(sample) <= largest
 
 
 def test_users_own_texts_calibrate(source, tmp_path):

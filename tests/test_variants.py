@@ -136,9 +136,12 @@ def test_folder_with_only_an_onnx_file_has_variants_too(tiny_folder, cache, maki
             assert engine.embed("the cat sat") @ expected > 0.99
     assert makings == ["int8"]
     weights = folder / "tensors.bin"
+    load(folder, cache, "fp16").close()
     os.utime(weights, (1, 1))  # as after a change of the weights only
     load(folder, cache, "int8").close()
-    assert makings == ["int8", "int8"]
+    assert makings == ["int8", "fp16", "int8"]
+    kept = [path.parent.name for path in cache.glob(f"models/folder--{folder.name}-*/*/*/manifest.json")]
+    assert kept == ["int8"]  # what was made from the old weights is gone
 
 
 def test_converted_folder_follows_its_configuration_and_is_int8_when_asked(tiny_folder, cache, makings, tmp_path):

@@ -29,6 +29,7 @@ class Agreement:
         neighbour_overlap: share of a text's ten nearest others that both find; 0 to 1.
         rank_correlation: Spearman's, of the similarities of all pairs of texts; -1 to 1.
         batch_shift: how far a component of the model's vectors moves between a text alone and all in one batch.
+        precision: what the model is, where that was asked: it says which of `BOUNDS` hold.
     """
 
     n_texts: int
@@ -38,10 +39,11 @@ class Agreement:
     neighbour_overlap: float
     rank_correlation: float
     batch_shift: float
+    precision: Precision | None = None
 
     def to_dict(self) -> dict[str, float]:
-        """As plain JSON types."""
-        return asdict(self)
+        """The numbers, as plain JSON types."""
+        return {name: value for name, value in asdict(self).items() if name != "precision"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ def convert_model(
         raise InputError(f"{target} exists already; name a folder that does not, or remove it first")
     wanted = Precision(precision)
     folder, config = _source(model, store, revision)
+    origin = {"from": str(folder.path.resolve() if Path(model).expanduser().is_dir() else model), "revision": revision}
     chosen = exporter or ("builtin" if _can_build(folder) else "torch")
     with staging_beside(target) as parent, progress_bar(f"Converting {folder.name}", None):
         staging = parent / target.name
@@ -78,7 +79,7 @@ def convert_model(
         measured = checked.to_dict()
         if wanted is not Precision.FP32:
             measured |= _quantize(staging, config, wanted)
-        manifest = _manifest(folder, config, staging, about, measured, wanted)
+        manifest = _manifest(folder, config, staging, origin | about, measured, wanted)
         manifest.write(staging)
         if target.exists():
             target.rmdir()

@@ -28,7 +28,7 @@ def runs_natively(store: Store, source: Manifest) -> bool:
     """Whether this CPU has kernels for INT8, and they know the model."""
     if not source.graph_version or choose_isa() is None:
         return False
-    return store.variant_target(source, _NAME).is_dir() or can_pack(_original(source).architecture)
+    return store.has_variant(source, _NAME) or can_pack(_original(source).architecture)
 
 
 def ensure_packed(store: Store, source: Manifest, *, thorough: bool = False) -> Manifest:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
 from .agreement import BOUNDS, Agreement, Bounds, Embed, failures, measure
 from .config import ModelConfig, PoolingStrategy
 from .engine import EmbeddingEngine, PrecisionName
-from .errors import DependencyMissing
-from .models.store import make_store
+from .errors import DependencyMissing, EmbeddingError, UnsupportedModel
+from .models.folder import ModelFolder
+from .models.store import Manifest, Store, make_store
 from .samples import verification_texts
 from .types import Precision, Vectors
 
-__all__ = ["SENTENCE_TRANSFORMERS", "Agreement", "Bounds", "bounds_of", "failures", "verify_model"]
+__all__ = ["BOUNDS", "SENTENCE_TRANSFORMERS", "Agreement", "Bounds", "failures", "verify_model"]
 
 SENTENCE_TRANSFORMERS = "sentence-transformers"
 
@@ -38,6 +40,7 @@ def verify_model(
         precision: in which precision.
         reference: "fp32" for the same model in fp32; "sentence-transformers" for that library, which must be installed;
             or another model's name or folder. None takes fp32, or sentence-transformers when the model is fp32 itself.
+            The fp32 model of a folder that holds another precision is what `neuralcore convert` made it from.
         texts: None takes those of this package.
         threads: as in `EmbeddingEngine.from_pretrained`, like those that follow.
         revision: of the model.
@@ -51,7 +54,8 @@ def verify_model(
     Raises:
         VerificationFailed: the model could not even be made: it came out too far from fp32.
         DependencyMissing: sentence-transformers is not installed.
-        UnsupportedModel, ModelUnavailable, ModelCorrupt: as in `EmbeddingEngine.from_pretrained`.
+        UnsupportedModel: there is no fp32 model to compare with, or as in `EmbeddingEngine.from_pretrained`.
+        ModelUnavailable, ModelCorrupt: as in `EmbeddingEngine.from_pretrained`.
 
     Example:
         >>> agreement = verify_model("all-MiniLM-L6-v2", precision="int8")  # doctest: +SKIP
@@ -59,39 +63,82 @@ def verify_model(
         True
     """
 
-    def load(name: str | PathLike[str], precision: PrecisionName | Precision) -> EmbeddingEngine:
+    def load(
+        name: str | PathLike[str], precision: PrecisionName | Precision = "fp32", revision: str | None = None
+    ) -> EmbeddingEngine:
         return EmbeddingEngine.from_pretrained(
             name,
             precision=precision,
             threads=threads,
-            revision=revision if name == model else None,
+            revision=revision,
             cache_dir=cache_dir,
             endpoint=endpoint,
             offline=offline,
         )
 
-    own = Precision(precision)
-    reference = reference or (SENTENCE_TRANSFORMERS if own is Precision.FP32 else "fp32")
     texts = texts or verification_texts()
-    with load(model, own) as engine:
-        if reference == SENTENCE_TRANSFORMERS:
-            folder = Path(model).expanduser()
-            store = make_store(cache_dir, endpoint=endpoint, offline=offline)
-            folder = folder if folder.is_dir() else store.fetch(str(model), revision=revision)
-            return measure(
-                _sentence_transformers(folder, engine.config), engine.embed_batch, texts or verification_texts()
-            )
-        with load(model if reference == "fp32" else reference, "fp32") as other:
-            return measure(other.embed_batch, engine.embed_batch, texts)
+    with load(model, precision, revision) as engine:
+        wanted = reference or (SENTENCE_TRANSFORMERS if engine.precision is Precision.FP32 else "fp32")
+        if wanted == SENTENCE_TRANSFORMERS:
+            folder = _checkpoint(model, revision, make_store(cache_dir, endpoint=endpoint, offline=offline))
+            agreement = measure(_sentence_transformers(folder, engine.config), engine.embed_batch, texts)
+        else:
+            with _load_fp32(model, revision, engine, load) if wanted == "fp32" else load(wanted) as other:
+                agreement = measure(other.embed_batch, engine.embed_batch, texts)
+        return replace(agreement, precision=engine.precision)
 
 
-def bounds_of(precision: str) -> Bounds:
-    """How near to fp32 a model of a precision must be to be used.
+def _load_fp32(
+    model: str | PathLike[str], revision: str | None, engine: EmbeddingEngine, load: Callable[..., EmbeddingEngine]
+) -> EmbeddingEngine:
+    """The model in fp32, or what it was made from where its folder holds another precision.
 
     Raises:
-        InputError: no such precision.
+        UnsupportedModel: that is not recorded, not there any more, or has changed.
     """
-    return BOUNDS[Precision(precision)]
+    own = load(model, "fp32", revision)
+    if own.precision is Precision.FP32:
+        return own
+    own.close()
+    origin, origin_revision = _origin(model)
+    itself = f"it is {own.precision} itself"
+    advice = "name the fp32 model with reference="
+    if origin is None:
+        raise UnsupportedModel(str(model), f"{itself}, and does not say what it was made from: {advice}")
+    try:
+        source = load(origin, "fp32", origin_revision)
+    except EmbeddingError as error:
+        reason = f"{itself}, and {origin}, from which it was made, cannot be loaded ({error}): {advice}"
+        raise UnsupportedModel(str(model), reason) from error
+    if source.precision is Precision.FP32 and source.fingerprint.weights == engine.fingerprint.weights:
+        return source
+    source.close()
+    raise UnsupportedModel(str(model), f"{itself}, and {origin} is not any more what it was made from: {advice}")
+
+
+def _origin(model: str | PathLike[str]) -> tuple[str | None, str | None]:
+    """Name or folder, and revision, of what `neuralcore convert` made a folder from."""
+    manifest = Manifest.read(Path(model).expanduser())
+    source = manifest.source if manifest else {}
+    return source.get("from"), source.get("revision")
+
+
+def _checkpoint(model: str | PathLike[str], revision: str | None, store: Store) -> Path:
+    """The folder of a model's checkpoint, which sentence-transformers needs; of a converted folder, its source's.
+
+    Raises:
+        UnsupportedModel: there is none.
+    """
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        return store.fetch(str(model), revision=revision)
+    if ModelFolder(folder).safetensors_path:
+        return folder
+    origin, origin_revision = _origin(model)
+    if origin and (Path(origin).is_dir() or not Path(origin).is_absolute()):
+        return _checkpoint(origin, origin_revision, store)
+    reason = "sentence-transformers needs the model's checkpoint, which is not here"
+    raise UnsupportedModel(str(model), f"{reason}; name another model with reference=")
 
 
 def _sentence_transformers(folder: Path, config: ModelConfig) -> Embed:

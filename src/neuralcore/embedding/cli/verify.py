@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model")
-@click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="fp32",
+    help="[default: fp32, or what an ONNX file in MODEL is]",
+)
 @click.option(
     "--reference",
     metavar="WHAT",
@@ -33,14 +38,24 @@ if TYPE_CHECKING:
 def verify(model: str, precision: str, path: Path | None, as_json: bool, **options: Any) -> None:
     """Compare MODEL with a reference, and leave with exit code 9 if it is too far from it."""
     from neuralcore.embedding import verify_model
-    from neuralcore.embedding.verify import bounds_of, failures
+    from neuralcore.embedding.verify import BOUNDS, failures
 
     texts = _read(path) if path else None
     agreement = verify_model(model, precision=precision, texts=texts, **options)  # type: ignore[arg-type]
-    bounds = bounds_of(precision)
+    assert agreement.precision is not None
+    bounds = BOUNDS[agreement.precision]  # of an ONNX file used as it is, what its graph says
     failed = failures(agreement, bounds)
     if as_json:
-        click.echo(json.dumps({**agreement.to_dict(), "bounds": asdict(bounds), "passed": not failed}))
+        click.echo(
+            json.dumps(
+                {
+                    **agreement.to_dict(),
+                    "precision": agreement.precision,
+                    "bounds": asdict(bounds),
+                    "passed": not failed,
+                }
+            )
+        )
     else:
         _print(agreement, asdict(bounds), {failure.metric for failure in failed})
     for failure in failed:

@@ -26,7 +26,7 @@ from ...errors import Attempt, InputError, ModelCorrupt, ModelUnavailable, Unsup
 from ..build import FAMILIES, GRAPH_VERSION, build_onnx
 from ..folder import ModelFolder
 from ..registry import ModelSpec, find_spec
-from .files import check_sha256, locked, sha256, staged_folder, staging_beside
+from .files import check_sha256, locked, remove_siblings, sha256, staged_folder, staging_beside
 from .manifest import FileRecord, Manifest
 
 __all__ = ["SOURCES", "FileRecord", "Manifest", "Store", "make_store", "sha256", "staging_beside"]
@@ -130,7 +130,6 @@ class Store:
         Raises:
             ModelUnavailable: the cache cannot be written.
         """
-        target = self.variant_target(source, precision)
         depends = {
             **about,
             "fp32_sha256": {role: file.sha256 for role, file in source.files.items()},
@@ -138,6 +137,7 @@ class Store:
             "max_positions": source.max_positions,
         }
         made_from = json.loads(json.dumps({**source.source, **depends}))  # as it will be read again
+        target = self._variant_target(source, precision, made_from)
 
         def ready() -> Manifest | None:
             manifest = _ready(target, thorough=thorough)
@@ -146,6 +146,8 @@ class Store:
         def made() -> Manifest:
             if manifest := ready():
                 return manifest
+            if target.parent != source.folder.parent:
+                remove_siblings(target.parent)  # made from files that have changed since
             with staged_folder(target) as staging:
                 manifest = replace(make(staging), source=made_from)
                 manifest.write(staging)
@@ -170,12 +172,16 @@ class Store:
         """Where a model of the registry or the Hub is kept, ready to load."""
         return self.cache / "models" / _as_name(spec.repository) / _as_name(spec.revision) / _PRECISION
 
-    def variant_target(self, source: Manifest, precision: str) -> Path:
+    def has_variant(self, source: Manifest, precision: str) -> bool:
+        """Whether a model that was built here has another precision beside it, fresh or not."""
+        return source.folder.with_name(precision).is_dir()
+
+    def _variant_target(self, source: Manifest, precision: str, made_from: Mapping[str, Any]) -> Path:
         """Beside the fp32 model where that is in the cache; under its own name where it is used as it was found."""
         if source.folder.is_relative_to(self.cache / "models"):
             return source.folder.with_name(precision)
         name = f"folder--{source.config.name}-{_digest(str(source.model_path.resolve()))}"
-        return self.cache / "models" / name / _digest(source.files["model"].sha256) / precision
+        return self.cache / "models" / name / _digest(json.dumps(made_from)) / precision
 
     def ready(self) -> list[Manifest]:
         """Everything in the cache that is ready to load, as far as its manifest tells."""

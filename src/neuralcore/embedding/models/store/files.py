@@ -79,6 +79,13 @@ def staged_folder(target: Path) -> Iterator[Path]:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
+def remove_siblings(folder: Path) -> None:
+    """Remove what lies beside a folder, which may not be there yet itself."""
+    for other in folder.parent.glob("*"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+
+
 @contextmanager
 def staging_beside(target: Path) -> Iterator[Path]:
     """A folder to work in beside a file or folder to be made, on the same disk, so that a rename puts it in its place.
