@@ -97,6 +97,11 @@ def compiled_isas() -> Sequence[str]:
     return library.nc_compiled().decode().split() if library else ()
 
 
+def is_usable(isa: str) -> bool:
+    """Whether an instruction set was compiled in and this CPU has it."""
+    return bool(_find(isa))
+
+
 def choose_isa() -> str | None:
     """The instruction set to use: the one that NEURALCORE_ISA names, else the best of this CPU; None for no kernels.
 
@@ -104,7 +109,7 @@ def choose_isa() -> str | None:
         ProviderUnavailable: the one that was named is not here.
     """
     forced = settings.isa()
-    usable = [name for name in compiled_isas() if _find(name)]
+    usable = [name for name in compiled_isas() if is_usable(name)]
     if forced and forced != "none" and forced not in usable:
         reason = f"NEURALCORE_ISA asks for it; compiled: {', '.join(compiled_isas()) or 'none'}"
         raise ProviderUnavailable(forced, usable, reason)
