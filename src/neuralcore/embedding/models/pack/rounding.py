@@ -32,7 +32,7 @@ def quantize_columns_for(weight: Array, x: Array) -> tuple[NDArray[np.int8], Arr
         weight: float32 (in, out), an even number of inputs.
         x: float32 (tokens, in), inputs that were seen.
     """
-    moments = x.T.astype(np.float64) @ x
+    moments = (x.T @ x).astype(np.float64)
     moments /= np.diag(moments).mean() or 1.0
     moments[np.diag_indices_from(moments)] += _DAMPING
     scale = _find_scale(weight, np.diag(moments).astype(np.float32))
