@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from concurrent.futures import Future, wait
+
 import numpy as np
 
 from .types import Lengths
+
+_RUNS_PER_THREAD = 4  # at least, while runs are not tiny: one more or less then makes little difference at the end
 
 
 def plan(lengths: Lengths, budget: int) -> list[Lengths]:
@@ -31,3 +37,27 @@ def plan(lengths: Lengths, budget: int) -> list[Lengths]:
         batches.append(order[start : start + n_texts])
         start += n_texts
     return batches
+
+
+def even_budget(lengths: Lengths, n_threads: int, *, tiny: int) -> int:
+    """Tokens of a run when every thread shall get several, or one at least of a few texts.
+
+    Args:
+        lengths: int64 (n,), tokens of each text; none is 0.
+        n_threads: runs that go side by side.
+        tiny: tokens below which a run is not worth cutting further.
+    """
+    n_tokens, longest = int(lengths.sum()), int(lengths.max())
+    fair = math.ceil(n_tokens / n_threads)
+    return min(fair, max(tiny, math.ceil(n_tokens / (n_threads * _RUNS_PER_THREAD)) + longest))
+
+
+def wait_all(futures: Sequence[Future[None]]) -> None:
+    """Wait for micro-batches; when one fails, cancel those that have not begun, wait for the others, and raise."""
+    try:
+        for future in futures:
+            future.result()
+    finally:
+        for future in futures:
+            future.cancel()
+        wait(futures)

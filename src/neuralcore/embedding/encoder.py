@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 
 import numpy as np
 
-from .batch import plan
+from .batch import even_budget, plan, wait_all
 from .config import ModelConfig, PoolingStrategy
 from .errors import InferenceError, OutOfMemory, UnsupportedModel
 from .pooling import normalize, pool
@@ -23,7 +22,6 @@ from .types import Advance, Lengths, TokenBatch, Vectors
 # needs little working memory and little padding. A GPU wants large runs; that number is untested.
 _BUDGET_TOKENS = {"cpu": 256}
 _GPU_BUDGET_TOKENS = 16_384
-_RUNS_PER_THREAD = 4  # at least, while runs are not tiny: one more or less then makes little difference at the end
 _TINY_TOKENS = 128
 
 _TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings")
@@ -131,13 +129,7 @@ class OnnxEncoder:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._n_side_by_side, thread_name_prefix="neuralcore")
             futures = [self._pool.submit(run, rows) for rows in batches]
-        try:
-            for future in futures:
-                future.result()
-        finally:
-            for future in futures:
-                future.cancel()
-            wait(futures)
+        wait_all(futures)
 
     def _plan(self, lengths: Lengths, n_runs: int) -> list[Lengths]:
         """Micro-batches within the budget and the memory bound, and small enough that every thread gets one.
@@ -149,7 +141,7 @@ class OnnxEncoder:
             return []
         budget = self._budget
         if n_runs > 1:
-            budget = min(budget, _even_budget(lengths, n_runs))
+            budget = min(budget, even_budget(lengths, n_runs, tiny=_TINY_TOKENS))
         if self._max_memory_bytes is not None:
             budget = min(budget, self._affordable_tokens(lengths))
         return [rows[batch] for batch in plan(lengths[rows], budget)]
@@ -212,13 +204,6 @@ def _pools_like(session: OnnxSession, config: ModelConfig) -> bool:
     pooling = session.metadata.get("pooling")
     same = pooling == config.pooling or (pooling in _MEANS and config.pooling in _MEANS)
     return same and session.metadata.get("normalize") == str(config.normalize)
-
-
-def _even_budget(lengths: Lengths, n_side_by_side: int) -> int:
-    """Tokens of a run when every thread shall get several, or one at least of a few texts."""
-    n_tokens, longest = int(lengths.sum()), int(lengths.max())
-    fair = math.ceil(n_tokens / n_side_by_side)
-    return min(fair, max(_TINY_TOKENS, math.ceil(n_tokens / (n_side_by_side * _RUNS_PER_THREAD)) + longest))
 
 
 def _bytes_per_token(dimension: int, longest: int) -> int:

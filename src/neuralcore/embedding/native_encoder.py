@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock, local
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .batch import plan
+from .batch import even_budget, plan, wait_all
 from .config import ModelConfig
 from .errors import InferenceError, OutOfMemory, UnsupportedModel
 from .kernels import NativeModel, Team
@@ -23,7 +23,6 @@ from .types import Advance, Lengths, TokenBatch, Vectors
 BUDGET_TOKENS = 256
 """Of a group of texts: fewer read the weights again too often, more leave the cache (benchmarks/budget.py)."""
 
-_GROUPS_PER_THREAD = 4  # at least, while groups are not tiny: one more or less then matters little at the end
 _TINY_TOKENS = 96
 _KEPT_BYTES = 32 * 2**20  # of working memory, for the next run of a thread; more is given back
 
@@ -125,7 +124,9 @@ class NativeEncoder:
         lengths = lengths[rows]
         if len(rows) < self._threads and lengths.sum() < _TINY_TOKENS * self._threads:
             return [rows]  # by all threads together
-        budget = min(self.budget_tokens, _even_budget(lengths, self._threads))
+        budget = self.budget_tokens
+        if self._threads > 1:
+            budget = min(budget, even_budget(lengths, self._threads, tiny=_TINY_TOKENS))
         while budget > 1 and self._n_bytes(native, budget, int(lengths.max())) > (self._max_memory_bytes or math.inf):
             budget //= 2
         return [rows[group] for group in plan(lengths, budget)]
@@ -149,13 +150,7 @@ class NativeEncoder:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="neuralcore")
             futures = [self._pool.submit(run, rows) for rows in groups]
-        try:
-            for future in futures:
-                future.result()
-        finally:
-            for future in futures:
-                future.cancel()
-            wait(futures)
+        wait_all(futures)
 
     def _run(self, native: NativeModel, tokens: TokenBatch, team: Team | None) -> Vectors:
         longest = int(tokens.lengths.max())
@@ -187,12 +182,3 @@ def _check(tokens: TokenBatch, native: NativeModel) -> None:
     longest = int(tokens.lengths.max(initial=0))
     if longest > native.max_positions:
         raise InferenceError("native", f"a text of {longest} tokens, for {native.max_positions} positions")
-
-
-def _even_budget(lengths: Lengths, n_threads: int) -> int:
-    """Tokens of a group when every thread shall get several, or one at least of a few texts."""
-    n_tokens, longest = int(lengths.sum()), int(lengths.max())
-    if n_threads == 1:
-        return n_tokens
-    fair = math.ceil(n_tokens / n_threads)
-    return min(fair, max(_TINY_TOKENS, math.ceil(n_tokens / (n_threads * _GROUPS_PER_THREAD)) + longest))
