@@ -12,7 +12,6 @@ from .agreement import BOUNDS, Agreement, Embed, failures, measure
 from .config import ModelConfig
 from .cpu import available_threads
 from .encoder import OnnxEncoder
-from .models.graph_file import weight_files
 from .models.store import FileRecord, Manifest, Store
 from .progress import progress_bar
 from .quantize import QUANTIZER_VERSION, detect_quantization, quantize_model
@@ -39,7 +38,7 @@ def ensure_variant(store: Store, source: Manifest, precision: Precision, *, thor
         VerificationFailed: it came out too far from its source; nothing is kept.
         UnsupportedModel: it cannot be made from this model.
     """
-    about = {"quantizer_version": QUANTIZER_VERSION, "weights": _states(weight_files(source.model_path))}
+    about = {"quantizer_version": QUANTIZER_VERSION, "weights": _weight_states(source)}
     if not source.graph_version and detect_quantization(source.model_path) is precision:
         return source  # an ONNX file used as it was found, and already what is asked for
 
@@ -49,9 +48,15 @@ def ensure_variant(store: Store, source: Manifest, precision: Precision, *, thor
     return store.ensure_variant(source, str(precision), about, make, thorough=thorough)
 
 
-def _states(files: Sequence[Path]) -> list[list[str | int]]:
-    """Name, size and time of files: of an ONNX file used as it was found, the manifest knows the graph only."""
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+def _weight_states(source: Manifest) -> list[list[str | int]]:
+    """Name, size and time of the files that hold the weights of an ONNX file that is used as it was found: there, the
+    manifest knows the graph only. What was built here, it knows whole, and nothing need be read.
+    """
+    if source.graph_version:
+        return []
+    from .models.graph_file import weight_files
+
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in weight_files(source.model_path)]
 
 
 def _make(source: Manifest, precision: Precision, folder: Path) -> Manifest:
