@@ -4,20 +4,29 @@
 PYTHON ?= python3
 VENV := .venv
 VENV_FULL := .venv-full
+VENV_EDGES := .venv-edges
 
 DEMO := "A cat sat on the mat." "A kitten rested on the rug." "The market fell sharply today." \
         "Stocks dropped this morning." "How do I bake sourdough bread?"
 
-.PHONY: demo test test-full bench lint fmt clean
+.PHONY: demo test test-full test-edges test-native bench lint fmt clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/neuralcore similarity $(DEMO)
 
 test: $(VENV)/.installed-test
-	$(VENV)/bin/python -m pytest -m "not full"
+	$(VENV)/bin/python -m pytest -m "not full and not edges"
 
 test-full: $(VENV_FULL)/.installed
-	$(VENV_FULL)/bin/python -m pytest
+	$(VENV_FULL)/bin/python -m pytest -m full
+
+# The kernels, compiled in every way; see there for the packages it needs.
+test-native:
+	native/check
+
+# langchain-tests brings pytest-asyncio, which wants to be told.
+test-edges: $(VENV_EDGES)/.installed
+	$(VENV_EDGES)/bin/python -m pytest tests/edges -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=function
 
 bench: $(VENV_FULL)/.installed
 	$(VENV_FULL)/bin/python -m benchmarks.run
@@ -32,7 +41,7 @@ fmt: $(VENV)/.installed-lint
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VENV_FULL)
+	rm -rf $(VENV) $(VENV_FULL) $(VENV_EDGES)
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -52,4 +61,11 @@ $(VENV_FULL)/.installed: pyproject.toml tests/requirements-full.txt
 	$(PYTHON) -m venv $(VENV_FULL)
 	$(VENV_FULL)/bin/pip install --quiet torch==2.13.0
 	$(VENV_FULL)/bin/pip install --quiet --editable ".[test]" --requirement tests/requirements-full.txt
+	touch $@
+
+# Everything the edges meet, and no PyTorch.
+$(VENV_EDGES)/.installed: pyproject.toml tests/requirements-edges.txt
+	$(PYTHON) -m venv $(VENV_EDGES)
+	$(VENV_EDGES)/bin/pip install --quiet --editable ".[test]" --requirement tests/requirements-edges.txt
+	! $(VENV_EDGES)/bin/pip list --format=freeze | grep -i '^torch=='
 	touch $@

@@ -1,6 +1,6 @@
 """How many padded tokens a micro-batch should have on CPU: the time of the same texts with several budgets.
 
-python -m benchmarks.budget --model all-MiniLM-L6-v2 --threads 2
+python -m benchmarks.budget --model all-MiniLM-L6-v2 --threads 2 --precision int8
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import time
 from statistics import median
+from unittest.mock import patch
 
-from neuralcore.embedding import EmbeddingEngine, encoder
+from neuralcore.embedding import EmbeddingEngine, encoder, native_encoder
 
 from .machine import cpu_model, keep_to_cores
 from .report import print_table, seconds, show_progress
@@ -30,10 +31,10 @@ def main() -> None:
     for number in range(args.rounds):  # rounds over budgets: what slows the machine down hits all of them alike
         show_progress(f"round {number + 1} of {args.rounds}")
         for budget in args.budgets:
-            with _open(args.model, args.threads, budget) as engine:
+            with _open(args, budget) as engine:
                 for name, texts in workloads.items():
                     times[name, budget].append(_time(engine, texts))
-    default = encoder._BUDGET_TOKENS["cpu"]
+    default = _in_use(args)
     header = ["padded tokens", *workloads]
     rows = [[_label(budget, default), *(_cell(times, name, budget) for name in workloads)] for budget in args.budgets]
     print_table(f"Best (median) of {args.rounds}, {args.threads} threads, {cpu_model()}", header, rows)
@@ -42,6 +43,7 @@ def main() -> None:
 def _parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.budget", description="Compare micro-batch budgets.")
     parser.add_argument("--model", default="all-MiniLM-L6-v2", help="folder or name")
+    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--budgets", type=int, nargs="+", default=_BUDGETS)
     parser.add_argument("--sentences", type=int, default=1000)
@@ -50,13 +52,15 @@ def _parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _open(model: str, threads: int, budget: int) -> EmbeddingEngine:
-    default = encoder._BUDGET_TOKENS["cpu"]
-    encoder._BUDGET_TOKENS["cpu"] = budget
-    try:
-        engine = EmbeddingEngine.from_pretrained(model, threads=threads)
-    finally:
-        encoder._BUDGET_TOKENS["cpu"] = default
+def _in_use(args: argparse.Namespace) -> int:
+    return native_encoder.BUDGET_TOKENS if args.precision == "int8" else encoder._BUDGET_TOKENS["cpu"]
+
+
+def _open(args: argparse.Namespace, budget: int) -> EmbeddingEngine:
+    with patch.dict(encoder._BUDGET_TOKENS, cpu=budget):
+        engine = EmbeddingEngine.from_pretrained(args.model, threads=args.threads, precision=args.precision)
+    if isinstance(engine._encoder, native_encoder.NativeEncoder):
+        engine._encoder.budget_tokens = budget
     engine.embed_batch(real_sentences(100))  # warm up
     return engine
 

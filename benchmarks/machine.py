@@ -13,6 +13,7 @@ _MODULES = {
     "neuralcore.embedding": "neuralcore-embedding",
     "onnxruntime": "onnxruntime",
     "tokenizers": "tokenizers",
+    "tokie": "tokie",
     "numpy": "numpy",
     "torch": "torch",
     "transformers": "transformers",

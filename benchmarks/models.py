@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
+from unittest.mock import patch
 
 from neuralcore.embedding import ModelConfig, Precision
 from neuralcore.embedding.models.folder import ModelFolder, write_config
@@ -32,7 +32,7 @@ def find_config(model: str) -> ModelConfig:
     return spec.config if spec and spec.config else ModelFolder(find_folder(model)).config()
 
 
-def prepare(source: Path, folder: Path, cache: Path, config: ModelConfig | None, precisions: Iterable[str]) -> None:
+def prepare(source: Path, folder: Path, cache: Path, config: ModelConfig | None, *, int8: bool) -> None:
     """Make a folder that every target can load, and fill this package's cache for it.
 
     It links to the original files and adds `onnx/`, the graph this package builds. tokenizer_config.json is given the
@@ -43,7 +43,7 @@ def prepare(source: Path, folder: Path, cache: Path, config: ModelConfig | None,
         folder: the folder to make; its last part is the model's name.
         cache: this package's cache.
         config: the registry's, for a folder without sentence-transformers' files (a package index may lack them).
-        precisions: others than fp32, to be made and cached as well.
+        int8: make and cache INT8 as well.
 
     Raises:
         SystemExit: those files are missing, and the model is not in the registry.
@@ -60,8 +60,16 @@ def prepare(source: Path, folder: Path, cache: Path, config: ModelConfig | None,
     _set_limit(folder)
     manifest = make_store(cache, offline=True).ensure(folder)
     _copy_graph(manifest, folder / "onnx")
-    for precision in precisions:
-        ensure_variant(make_store(cache, offline=True), manifest, Precision(precision))
+    if int8:
+        _make_int8(cache, manifest)
+
+
+def _make_int8(cache: Path, manifest: Manifest) -> None:
+    """For the native kernels and for ONNX Runtime."""
+    store = make_store(cache, offline=True)
+    ensure_variant(store, manifest, Precision.INT8)
+    with patch.dict(os.environ, NEURALCORE_ISA="none"):
+        ensure_variant(store, manifest, Precision.INT8)
 
 
 def _set_limit(folder: Path) -> None:

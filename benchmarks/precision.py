@@ -11,9 +11,11 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,15 @@ from neuralcore.embedding.types import Precision, Vectors
 from .report import print_table, show_progress
 from .texts import raw_sentences, real_paragraphs, real_sentences
 
+_WAYS = (
+    ("fp32", Precision.FP32, ""),
+    ("fp16", Precision.FP16, ""),
+    ("int8", Precision.INT8, ""),
+    ("int8 on ONNX Runtime", Precision.INT8, "none"),
+    ("dynamic-int8", Precision.DYNAMIC_INT8, ""),
+)
+"""A label, the precision, and NEURALCORE_ISA."""
+
 
 def main() -> None:
     args = _parse_args()
@@ -34,17 +45,18 @@ def main() -> None:
     pairs, scores = _read_stsb(args.stsb) if args.stsb else ([], np.zeros(0))
     rows, found = [], {}
     expected: Vectors | None = None
-    for precision in Precision:
-        show_progress(f"{precision} ...")
-        vectors, correlation, size = _embed(args, precision, texts, pairs, scores)
+    for label, precision, isa in _WAYS:
+        show_progress(f"{label} ...")
+        with patch.dict(os.environ, {"NEURALCORE_ISA": isa} if isa else {}):
+            vectors, correlation, size = _embed(args, precision, texts, pairs, scores)
         expected = vectors if expected is None else expected
         cosines = np.einsum("ij,ij->i", vectors, expected, dtype=np.float64)
-        found[str(precision)] = {
+        found[label] = {
             "bytes": size, "mean_cosine": cosines.mean(), "p1_cosine": np.quantile(cosines, 0.01),
             "min_cosine": cosines.min(), "stsb_spearman": correlation,
         }  # fmt: skip
         numbers = [f"{cosines.mean():.5f}", f"{np.quantile(cosines, 0.01):.5f}", f"{cosines.min():.5f}"]
-        rows.append([str(precision), f"{size / 1e6:.1f} MB", *numbers, f"{correlation:.3f}" if pairs else ""])
+        rows.append([label, f"{size / 1e6:.1f} MB", *numbers, f"{correlation:.3f}" if pairs else ""])
     header = ["", "file", "mean cosine", "1% below", "lowest", "STS-B"]
     print_table(f"{args.model}, {len(texts):,} texts, against fp32", header, rows)
     if args.json:
@@ -69,7 +81,7 @@ def _embed(
 ) -> tuple[Vectors, float, int]:
     with _load(args.model, precision) as engine:
         vectors = normalize(engine.embed_batch(texts))
-        size = engine._model_path.with_name(engine._model_path.name + ".data").stat().st_size
+        size = sum(path.stat().st_size for path in engine._model_path.parent.glob(f"{engine._model_path.name}*"))
         if not pairs:
             return vectors, float("nan"), size
         left, right = (normalize(engine.embed_batch(list(side))) for side in zip(*pairs, strict=True))

@@ -52,8 +52,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as temporary:
         scratch = Path(temporary)
         folder = scratch / "model" / source.name
-        precisions = [name for name in ("int8",) if any(target.endswith(name) for target in args.targets)]
-        prepare(source, folder, scratch / "cache", get_model_config(args.model), precisions)
+        int8 = any("int8" in target for target in args.targets)
+        prepare(source, folder, scratch / "cache", get_model_config(args.model), int8=int8)
         keep_to_cores(args.threads)  # inherited by each measurement, before it starts any thread
         setup = Setup(folder, scratch, args.threads, args.workloads, _pythons(args.python))
         rounds = [{target: _measure(target, setup) for target in args.targets} for _ in range(args.rounds)]

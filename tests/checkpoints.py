@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-HIDDEN, WIDE, N_HEADS, N_LAYERS, VOCABULARY = 48, 96, 4, 3, 120
+HIDDEN, WIDE, N_HEADS, N_LAYERS, VOCABULARY = 48, 96, 3, 3, 120
 MPNET_PAD_ID = 1
 
 Tensors = dict[str, NDArray[np.float32]]

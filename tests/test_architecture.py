@@ -13,18 +13,24 @@ LAYERS = [
     {"pooling", "batch", "providers", "progress", "fingerprint", "samples", "arguments"},
     {"agreement", "truncation"},
     {"tokenizer", "session", "models"},
-    {"encoder", "quantize"},
+    {"kernels"},
+    {"encoder", "native_encoder", "quantize"},
+    {"packed"},
     {"variants", "conversion_check"},
     {"convert"},
     {"loader"},
     {"stream"},
     {"engine"},
-    {"verify"},
+    {"verify", "admission"},
+    {"aio"},
+    {"server", "distributed"},
     {"cli"},
 ]
 WALLS = {
+    "ctypes": {"kernels", "session"},
     "onnxruntime": {"session"},
-    "tokenizers": {"tokenizer"},
+    "tokenizers": {"tokenizer.reference"},
+    "tokie": {"tokenizer.fast"},
     "huggingface_hub": {"models.store.hub"},
     "safetensors": {"models.build.checkpoint"},
     "onnx": {"models.build", "models.graph_file", "quantize"},
@@ -36,6 +42,12 @@ WALLS = {
     "pyarrow": {"cli"},
     "filelock": {"models.store.files"},
     "platformdirs": {"settings"},
+    "starlette": {"server"},
+    "uvicorn": {"server.process"},
+    "orjson": {"server"},
+    "prometheus_client": {"server.metrics"},
+    "ray": {"distributed.ray"},
+    "pyspark": {"distributed.spark"},
 }
 
 
@@ -89,3 +101,11 @@ def test_environment_is_read_in_one_place():
 
 def test_files_are_small_rooms():
     assert max(len(path.read_text().splitlines()) for path in modules().values()) <= 400
+
+
+def test_adapters_know_the_public_names_their_framework_and_no_other_edge():
+    for path in sorted((ROOT.parent / "integrations").glob("*.py")):
+        text = path.read_text()
+        ours = {line.split()[1] for line in text.splitlines() if line.startswith("from neuralcore")}
+        assert ours <= {"neuralcore.embedding"}, path
+        assert len(text.splitlines()) <= 160, path

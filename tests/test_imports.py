@@ -6,7 +6,18 @@ import sys
 
 import neuralcore.embedding
 
-HEAVY = {"numpy", "onnxruntime", "onnx", "tokenizers", "huggingface_hub", "safetensors", "rich", "click", "torch"}
+HEAVY = {
+    "numpy",
+    "onnxruntime",
+    "onnx",
+    "tokenizers",
+    "tokie",
+    "huggingface_hub",
+    "safetensors",
+    "rich",
+    "click",
+    "torch",
+}
 CODE = """
 import json, sys, time
 before = time.perf_counter()
@@ -46,10 +57,10 @@ def test_import_changes_neither_environment_nor_logging():
 
 def test_public_names():
     names = (
-        "EmbeddingEngine EmbeddingType ModelConfig PoolingStrategy Precision GpuOptions TokenBatch quantize_model "
-        "detect_quantization verify_model Agreement Fingerprint check_fingerprint EmbeddingError UnsupportedModel "
-        "ModelUnavailable ModelCorrupt InputError ProviderUnavailable DependencyMissing VerificationFailed "
-        "FingerprintMismatch OutOfMemory Overloaded InferenceError"
+        "EmbeddingEngine AsyncEmbeddingEngine EmbeddingType ModelConfig PoolingStrategy Precision GpuOptions "
+        "TokenBatch quantize_model detect_quantization verify_model Agreement Fingerprint check_fingerprint "
+        "EmbeddingError UnsupportedModel ModelUnavailable ModelCorrupt InputError ProviderUnavailable "
+        "DependencyMissing VerificationFailed FingerprintMismatch OutOfMemory Overloaded InferenceError"
     )
     assert names.split() == neuralcore.embedding.__all__
     assert all(getattr(neuralcore.embedding, name).__name__ == name for name in neuralcore.embedding.__all__)

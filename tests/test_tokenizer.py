@@ -1,5 +1,7 @@
 """Token ids: those of sentence-transformers, cut where Hugging Face tokenizers cuts, and never silently."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,12 +11,20 @@ from tokenizers import normalizers
 from tokenizers.models import WordLevel
 
 from neuralcore.embedding.errors import InputError, ModelCorrupt, UnsupportedModel
-from neuralcore.embedding.tokenizer import Tokenizer
+from neuralcore.embedding.tokenizer import Tokenizer, fast
 from tests import golden, tiny_model
 
 CLS, SEP = 2, 3  # of tiny_model's vocabulary
 LIMIT = 12
 SURROGATE = "fine until here \ud83d"
+
+
+@pytest.fixture(scope="module", autouse=True, params=["reference", "fast"])
+def _backend(request):
+    """All of this holds for both: tokie from the first text on, where it is and the file is of its kind, or never."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast, "WORTH_TEXTS", 0 if request.param == "fast" else sys.maxsize)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +36,7 @@ def tiny_path(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def tiny(tiny_path):
+def tiny(tiny_path, _backend):
     return Tokenizer(tiny_path, max_tokens=LIMIT)
 
 

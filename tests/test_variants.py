@@ -21,6 +21,12 @@ from neuralcore.embedding.variants import compare_files
 from tests import tiny_model
 
 
+@pytest.fixture(autouse=True)
+def _onnx_runtime(monkeypatch):
+    """INT8 of the native kernels has tests of its own (test_native.py)."""
+    monkeypatch.setenv("NEURALCORE_ISA", "none")
+
+
 @pytest.fixture
 def cache(tmp_path) -> Path:
     return tmp_path / "cache"

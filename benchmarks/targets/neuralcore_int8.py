@@ -1,4 +1,4 @@
-"""This package, INT8 on ONNX Runtime."""
+"""This package, INT8 by the native kernels where the CPU has them."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .agreement import Agreement
+    from .aio import AsyncEmbeddingEngine
     from .config import ModelConfig, PoolingStrategy
     from .engine import EmbeddingEngine
     from .errors import (
@@ -42,6 +43,7 @@ __version__ = "0.1.0"
 
 _MODULE_OF = {
     "EmbeddingEngine": "engine",
+    "AsyncEmbeddingEngine": "aio",
     "EmbeddingType": "types",
     "TokenBatch": "types",
     "Precision": "types",
@@ -70,6 +72,7 @@ _MODULE_OF = {
 
 __all__ = [  # noqa: RUF022 - the one noun first, then what it takes, then errors
     "EmbeddingEngine",
+    "AsyncEmbeddingEngine",
     "EmbeddingType",
     "ModelConfig",
     "PoolingStrategy",

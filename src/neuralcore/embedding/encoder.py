@@ -59,6 +59,7 @@ class OnnxEncoder:
         max_memory_bytes: int | None = None,
     ) -> None:
         self.device = device
+        self.backend = f"onnxruntime {device}"
         self._config, self._pad_id, self._max_memory_bytes = config, pad_id, max_memory_bytes
         self._threads = threads
         self._n_side_by_side = threads if device == "cpu" else 1

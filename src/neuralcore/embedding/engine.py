@@ -20,7 +20,6 @@ from .errors import InputError
 from .fingerprint import Fingerprint
 from .progress import progress_bar
 from .providers import Device, GpuOptions
-from .quantize import detect_quantization
 from .stream import encode_windows
 from .truncation import CutTexts
 from .types import Advance, EmbeddingType, Lengths, Precision, TokenBatch, Vectors
@@ -197,6 +196,13 @@ class EmbeddingEngine:
         return self._encoder.device
 
     @property
+    def backend(self) -> str:
+        """What computes: ONNX Runtime and its device ("onnxruntime cpu"), or the native kernels and the instruction set
+        they use ("native avx512vnni").
+        """
+        return self._encoder.backend
+
+    @property
     def threads(self) -> int:
         """CPU threads in use."""
         return self._threads
@@ -205,7 +211,7 @@ class EmbeddingEngine:
     def precision(self) -> Precision:
         """How the model's numbers are kept; of an ONNX file that is used as it was found, what its graph says."""
         if self._precision is None:
-            self._precision = detect_quantization(self._model_path)
+            self._precision = loader.detect_precision(self._model_path)
         return self._precision
 
     @property
@@ -216,17 +222,7 @@ class EmbeddingEngine:
             >>> open("index.json", "w").write(engine.fingerprint.to_json())  # doctest: +SKIP
         """
         self._weights = self._weights or loader.weights_sha256(self._model_path)
-        return Fingerprint(
-            model=self._config.name,
-            weights=self._weights,
-            pooling=str(self._config.pooling),
-            normalize=self._config.normalize,
-            query_prefix=self._config.query_prefix,
-            document_prefix=self._config.document_prefix,
-            precision=str(self.precision),
-            dimension=self.dimension,
-            max_tokens=self.max_tokens,
-        )
+        return Fingerprint.of(self._config, self._weights, str(self.precision), self.dimension)
 
     def embed(self, text: str, *, embedding_type: str = EmbeddingType.DOCUMENT) -> Vectors:
         """Embed one text.
@@ -248,9 +244,7 @@ class EmbeddingEngine:
         """
         if not isinstance(text, str):
             raise InputError(f"embed takes one str, got {type(text).__name__}; embed_batch takes several")
-        cut = self._no_cuts()
-        vector: Vectors = self._encode(self._tokenize([text], 0, embedding_type, cut))[0]
-        cut.warn()
+        vector: Vectors = self.encode(self.tokenize([text], embedding_type=embedding_type))[0]
         return vector
 
     def embed_query(self, text: str) -> Vectors:
@@ -331,6 +325,30 @@ class EmbeddingEngine:
         refuse_single(texts)
         return self._tokenizer.count(list(texts), prefix=self._config.prefix(embedding_type))
 
+    def tokenize(
+        self, texts: Sequence[str], *, embedding_type: str = EmbeddingType.DOCUMENT, first_index: int = 0
+    ) -> TokenBatch:
+        """The first half of `embed_batch`: texts to tokens, with prefix, cut to the limit as `truncation` says.
+
+        Args:
+            texts: the texts, all in memory.
+            embedding_type: as in `embed`.
+            first_index: the number of the first text, for messages.
+        """
+        cut = self._no_cuts()
+        tokens = self._tokenize(texts, first_index, embedding_type, cut)
+        cut.warn()
+        return tokens
+
+    def accept_ids(self, ids: Sequence[Sequence[int]]) -> TokenBatch:
+        """Tokens that this model's tokenizer made elsewhere, special tokens included; see `Tokenizer.accept`."""
+        return self._tokenizer.accept(ids)
+
+    def encode(self, tokens: TokenBatch, advance: Advance | None = None) -> Vectors:
+        """The second half of `embed_batch`: tokens to float32 (n, dimension); see `Encoder.encode`."""
+        vectors = self._encoder.encode(tokens, advance)
+        return vectors if self._dimensions is None else pooling.truncate(vectors, self._dimensions)
+
     def warmup(self) -> None:
         """Make the first real call as fast as those after it."""
         self.embed("warm up")
@@ -359,7 +377,7 @@ class EmbeddingEngine:
             yield from encode_windows(
                 texts,
                 lambda window, first: self._tokenize(window, first, embedding_type, cut),
-                lambda tokens: self._encode(tokens, advance),
+                lambda tokens: self.encode(tokens, advance),
             )
         finally:
             cut.warn()
@@ -367,14 +385,10 @@ class EmbeddingEngine:
     def _no_cuts(self) -> CutTexts:
         return CutTexts(self._truncation, self.max_tokens)
 
-    def _tokenize(self, texts: list[str], first: int, embedding_type: str, cut: CutTexts) -> TokenBatch:
+    def _tokenize(self, texts: Sequence[str], first: int, embedding_type: str, cut: CutTexts) -> TokenBatch:
         tokens = self._tokenizer.encode(texts, prefix=self._config.prefix(embedding_type), first_index=first)
         cut.add(tokens, first)
         return tokens
-
-    def _encode(self, tokens: TokenBatch, advance: Advance | None = None) -> Vectors:
-        vectors = self._encoder.encode(tokens, advance)
-        return vectors if self._dimensions is None else pooling.truncate(vectors, self._dimensions)
 
 
 def _follow(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> EmbeddingEngine:

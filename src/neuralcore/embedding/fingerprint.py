@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from .config import ModelConfig
 from .errors import FingerprintMismatch, InputError
 
 # Two engines that differ only in these give nearly the same vectors: of one space, though not bit for bit.
@@ -41,6 +42,21 @@ class Fingerprint:
     precision: str
     dimension: int
     max_tokens: int
+
+    @classmethod
+    def of(cls, config: ModelConfig, weights: str, precision: str, dimension: int) -> Self:
+        """That of a model as it is configured; the other arguments are as in the class."""
+        return cls(
+            model=config.name,
+            weights=weights,
+            pooling=str(config.pooling),
+            normalize=config.normalize,
+            query_prefix=config.query_prefix,
+            document_prefix=config.document_prefix,
+            precision=precision,
+            dimension=dimension,
+            max_tokens=config.max_tokens,
+        )
 
     def to_json(self) -> str:
         """One line of JSON."""

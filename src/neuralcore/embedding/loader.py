@@ -7,16 +7,25 @@ from os import PathLike
 from pathlib import Path
 
 from .config import ModelConfig
-from .encoder import OnnxEncoder
-from .errors import InputError
+from .errors import InputError, ProviderUnavailable
 from .models.folder import ModelFolder
+from .models.pack import PACKED_SUFFIX
+from .models.pack.file import read_packed
 from .models.store import Store, make_store
 from .providers import Device, GpuOptions, choose_device
-from .session import available_providers
 from .tokenizer import Tokenizer
 from .types import Encoder, Precision
 
-__all__ = ["Located", "Store", "locate", "make_store", "open_files", "read_config", "weights_sha256"]
+__all__ = [
+    "Located",
+    "Store",
+    "detect_precision",
+    "locate",
+    "make_store",
+    "open_files",
+    "read_config",
+    "weights_sha256",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +73,21 @@ def locate(model: str | PathLike[str], *, precision: str, revision: str | None, 
 
 
 def weights_sha256(model_path: Path) -> str:
-    """What tells an ONNX model's weights from others: of those that it was made from, where it says so."""
+    """What tells a model's weights from others: of those that it was made from, where it says so."""
+    if model_path.suffix == PACKED_SUFFIX:
+        return str(read_packed(model_path)[1]["made_from"])
     from .models.graph_file import weights_sha256
 
     return weights_sha256(model_path)
+
+
+def detect_precision(model_path: Path) -> Precision:
+    """What precision a file has, by what is in it."""
+    if model_path.suffix == PACKED_SUFFIX:
+        return Precision.INT8
+    from .quantize import detect_quantization
+
+    return detect_quantization(model_path)
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -85,8 +105,17 @@ def open_files(
     max_memory_bytes: int | None,
     gpu: GpuOptions,
 ) -> tuple[Tokenizer, Encoder]:
-    """Open a tokenizer and an encoder."""
+    """Open a tokenizer and an encoder: by the native kernels if the model is packed for them, else by ONNX Runtime."""
     tokenizer = Tokenizer(tokenizer_path, max_tokens=config.max_tokens, lowercase=config.lowercase)
+    if model_path.suffix == PACKED_SUFFIX:
+        if device not in ("cpu", "auto"):
+            raise ProviderUnavailable(device, ["cpu"], f"{model_path.name} is packed for the CPU")
+        from .native_encoder import NativeEncoder
+
+        return tokenizer, NativeEncoder(model_path, config, threads=threads, max_memory_bytes=max_memory_bytes)
+    from .encoder import OnnxEncoder
+    from .session import available_providers
+
     encoder = OnnxEncoder(
         model_path,
         config,

@@ -5,6 +5,8 @@
 | NEURALCORE_CACHE | folder for models; default: the user's cache folder |
 | HF_ENDPOINT | address of a self-hosted mirror of the Hub |
 | HF_HUB_OFFLINE | 1, true, yes or on: no network call at all |
+| NEURALCORE_ISA | instruction set of the native kernels, e.g. avx2; none: ONNX Runtime; default: the best there is |
+| NEURALCORE_API_KEY | key that clients of `neuralcore serve` must send |
 | ORT_DISABLE_TELEMETRY | ONNX Runtime's own; taken as 1 here unless it is set |
 
 The Hub's client also reads its own variables (HF_TOKEN, HF_HOME, HF_HUB_CACHE, proxies), and pip its own.
@@ -39,6 +41,16 @@ def endpoint() -> str | None:
 def offline() -> bool:
     """Whether HF_HUB_OFFLINE asks for no network."""
     return os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
+
+
+def isa() -> str | None:
+    """The instruction set named by NEURALCORE_ISA, if any."""
+    return os.environ.get("NEURALCORE_ISA", "").lower() or None
+
+
+def api_key() -> str | None:
+    """The key that clients of the server must send, by NEURALCORE_API_KEY, if any."""
+    return os.environ.get("NEURALCORE_API_KEY") or None
 
 
 @contextmanager

@@ -13,8 +13,8 @@ WINDOW_CHARACTERS = 4_000_000
 """A window ends early when it holds this many characters, so that long texts do not add up."""
 
 
-def windows(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Cut an iterable into lists of at most `WINDOW_TEXTS` texts and about `WINDOW_CHARACTERS` characters.
+def windows(texts: Iterable[str], n_texts: int = WINDOW_TEXTS) -> Iterator[list[str]]:
+    """Cut an iterable into lists of at most `n_texts` texts and about `WINDOW_CHARACTERS` characters.
 
     An element that is no str counts as empty; the tokenizer refuses it, with its number.
     """
@@ -23,7 +23,7 @@ def windows(texts: Iterable[str]) -> Iterator[list[str]]:
     for text in texts:
         window.append(text)
         n_characters += len(text) if isinstance(text, str) else 0
-        if len(window) >= WINDOW_TEXTS or n_characters >= WINDOW_CHARACTERS:
+        if len(window) >= n_texts or n_characters >= WINDOW_CHARACTERS:
             yield window
             window, n_characters = [], 0
     if window:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,16 @@ class TokenBatch:
     offsets: Lengths
     full_lengths: Lengths
 
+    @classmethod
+    def join(cls, batches: Sequence[Self]) -> Self:
+        """The texts of several batches, one after the other."""
+        lengths = np.concatenate([batch.lengths for batch in batches])
+        return cls(
+            np.concatenate([batch.ids for batch in batches]),
+            np.concatenate([[0], np.cumsum(lengths)]),
+            np.concatenate([batch.full_lengths for batch in batches]),
+        )
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
@@ -62,6 +72,27 @@ class TokenBatch:
     def lengths(self) -> Lengths:
         """int64 (n,), tokens of each text."""
         return np.diff(self.offsets)
+
+    def take(self, rows: Lengths) -> TokenBatch:
+        """Some of the texts, in this order.
+
+        Args:
+            rows: int64 (m,), which texts.
+        """
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        cells = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        return TokenBatch(self.ids[cells], offsets, self.full_lengths[rows])
+
+    @property
+    def n_cut(self) -> int:
+        """Texts that were longer than the limit."""
+        return int((self.full_lengths > self.lengths).sum())
+
+    def part(self, start: int, stop: int) -> TokenBatch:
+        """Some neighbouring texts."""
+        offsets = self.offsets[start : stop + 1]
+        return TokenBatch(self.ids[offsets[0] : offsets[-1]], offsets - offsets[0], self.full_lengths[start:stop])
 
     def padded(self, rows: Lengths, pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The ids of some texts as a rectangle, and its attention mask.
@@ -87,6 +118,10 @@ class Encoder(Protocol):
     @property
     def device(self) -> str:
         """Where it computes: "cpu", "cuda" or "tensorrt"."""
+
+    @property
+    def backend(self) -> str:
+        """What computes: "onnxruntime cpu", "onnxruntime cuda", "native avx2", and so on."""
 
     def encode(self, tokens: TokenBatch, advance: Advance | None = None) -> Vectors:
         """Vectors of all texts, float32 (n, dimension), in input order.

@@ -11,8 +11,8 @@ from pathlib import Path
 from .agreement import BOUNDS, Agreement, Embed, failures, measure
 from .config import ModelConfig
 from .cpu import available_threads
-from .encoder import OnnxEncoder
 from .models.store import FileRecord, Manifest, Store
+from .packed import ensure_packed, runs_natively
 from .progress import progress_bar
 from .quantize import QUANTIZER_VERSION, detect_quantization, quantize_model
 from .samples import verification_texts
@@ -38,6 +38,8 @@ def ensure_variant(store: Store, source: Manifest, precision: Precision, *, thor
         VerificationFailed: it came out too far from its source; nothing is kept.
         UnsupportedModel: it cannot be made from this model.
     """
+    if precision is Precision.INT8 and runs_natively(store, source):
+        return ensure_packed(store, source, thorough=thorough)
     about = {"quantizer_version": QUANTIZER_VERSION, "weights": _weight_states(source)}
     if not source.graph_version and detect_quantization(source.model_path) is precision:
         return source  # an ONNX file used as it was found, and already what is asked for
@@ -112,6 +114,8 @@ def compare_files(
         config: the configuration of both.
         texts: None takes those of this package.
     """
+    from .encoder import OnnxEncoder
+
     tokenizer = Tokenizer(tokenizer_path, max_tokens=min(config.max_tokens, LONGEST_SAMPLE), lowercase=config.lowercase)
 
     def embedder(file: Path) -> Embed:

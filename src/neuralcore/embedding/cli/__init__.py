@@ -19,6 +19,7 @@ from .embed import embed
 from .info import info
 from .models import models
 from .pull import pull
+from .serve import serve
 from .similarity import similarity
 from .verify import verify
 
@@ -34,7 +35,7 @@ def cli(debug: bool) -> None:
     """Local text embeddings on ONNX Runtime."""
 
 
-for _command in (embed, similarity, models, pull, convert, verify, info):
+for _command in (embed, similarity, serve, models, pull, convert, verify, info):
     cli.add_command(_command)
 
 

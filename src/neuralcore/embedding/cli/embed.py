@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from neuralcore.embedding.errors import DependencyMissing
+
 from .options import engine_options, load_engine
 
 if TYPE_CHECKING:
     from neuralcore.embedding import EmbeddingEngine
+    from neuralcore.embedding.distributed.ray import RayEngine
     from neuralcore.embedding.types import Advance, Vectors
 
     from .readers import Chunk, Source
@@ -37,6 +40,11 @@ _STDIN = "-"
 )  # fmt: skip
 @click.option("--query/--document", "is_query", default=None, help="What the texts are; default: documents.")
 @click.option("--type", "type_name", metavar="NAME", help="Another prompt of the model, e.g. clustering.")
+@click.option(
+    "--engine", "where", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+    help="Embed in this process, or on a Ray cluster (RAY_ADDRESS, or one that is started here).",
+)  # fmt: skip
+@click.option("--workers", type=click.IntRange(min=1), help="Of --engine ray; default: one for each node.")
 @engine_options
 def embed(
     texts: tuple[str, ...],
@@ -45,6 +53,8 @@ def embed(
     output_path: Path | None,
     is_query: bool | None,
     type_name: str | None,
+    where: str,
+    workers: int | None,
     **options: Any,
 ) -> None:
     r"""Embed TEXTS, or --input, or the lines of standard input.
@@ -58,9 +68,11 @@ def embed(
 
     embedding_type = _embedding_type(is_query, type_name)
     check_output(output_path)
+    if workers and where != "ray":
+        raise click.UsageError("--workers goes with --engine ray.")
     with (
         _open_source(texts, input_path, column) as source,
-        load_engine(options) as engine,
+        _open_engine(options, where, workers) as engine,
         open_writer(output_path, source, engine.dimension) as write,
         _progress(source, to_screen=output_path is None) as advance,
     ):
@@ -89,6 +101,21 @@ def _open_source(texts: tuple[str, ...], path: Path | None, column: str) -> Abst
     return nullcontext(line_source(sys.stdin.buffer))
 
 
+def _open_engine(options: dict[str, Any], where: str, n_workers: int | None) -> EmbeddingEngine | RayEngine:
+    if where == "local":
+        return load_engine(options)
+    if options.pop("threads"):
+        raise click.UsageError("--threads is not for --engine ray, which shares the cluster's CPUs among --workers.")
+    try:
+        from neuralcore.embedding.distributed.ray import RayEngine
+    except ModuleNotFoundError as error:
+        raise DependencyMissing(str(error.name), "ray") from error
+    from neuralcore.embedding.distributed.recipe import EngineRecipe
+
+    cache_dir = options.pop("cache_dir")
+    return RayEngine(EngineRecipe(cache_dir=cache_dir and str(cache_dir), **options), n_workers=n_workers)
+
+
 def _progress(source: Source, *, to_screen: bool) -> AbstractContextManager[Advance]:
     """A bar, unless nobody sees it or it would run through the vectors on the same screen."""
     if not sys.stderr.isatty() or (to_screen and sys.stdout.isatty()):
@@ -98,7 +125,9 @@ def _progress(source: Source, *, to_screen: bool) -> AbstractContextManager[Adva
     return progress_bar("Embedding", source.n_texts)
 
 
-def _embedded(engine: EmbeddingEngine, source: Source, embedding_type: str) -> Iterator[tuple[Chunk, Vectors]]:
+def _embedded(
+    engine: EmbeddingEngine | RayEngine, source: Source, embedding_type: str
+) -> Iterator[tuple[Chunk, Vectors]]:
     """Each chunk with its vectors: the engine cuts its blocks elsewhere than the source its chunks."""
     import numpy as np
 

@@ -17,7 +17,8 @@ from .models import list_models
 from .options import as_json, make_store, store_options
 from .tables import megabytes, print_table
 
-_PACKAGES = ("neuralcore-embedding", "onnxruntime", "onnx", "tokenizers", "huggingface-hub", "safetensors", "numpy")
+_PACKAGES = ("neuralcore-embedding", "onnxruntime", "onnx", "tokenizers", "tokie", "huggingface-hub", "safetensors",
+             "numpy")  # fmt: skip
 _CPU_FEATURES = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16",
                  "asimddp", "i8mm")  # fmt: skip
 _LABELS = {"cache_bytes": "cache size", "threads": "threads available"}
@@ -66,6 +67,7 @@ def _machine() -> dict[str, Any]:
         "threads": available_threads(),
         "machine_cores": os.cpu_count(),
         "providers": _providers(),
+        "native_kernels": _kernels(),
     }
 
 
@@ -77,6 +79,17 @@ def _providers() -> list[str]:
         return list(available_providers())
     except Exception as error:  # noqa: BLE001 - whatever is broken, the rest of the report is what one needs
         return [f"none: {type(error).__name__}: {error}"]
+
+
+def _kernels() -> str:
+    """The instruction set that INT8 uses, or why it is left to ONNX Runtime."""
+    from neuralcore.embedding.errors import ProviderUnavailable
+    from neuralcore.embedding.kernels import absence, choose_isa
+
+    try:
+        return choose_isa() or f"none ({absence()}); INT8 runs on ONNX Runtime"
+    except ProviderUnavailable as error:
+        return f"none ({error})"
 
 
 def _cpu() -> tuple[str, list[str]]:

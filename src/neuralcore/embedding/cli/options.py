@@ -26,8 +26,8 @@ _STORE = (
 )
 PRECISIONS = ("fp32", "fp16", "int8", "dynamic-int8")
 
+_MODEL = (click.option("--model", "-m", default=DEFAULT_MODEL, show_default=True, help="Name, Hub id or folder."),)
 _ENGINE = (
-    click.option("--model", "-m", default=DEFAULT_MODEL, show_default=True, help="Name, Hub id or folder."),
     click.option("--revision", help="Branch, tag or commit on the Hub."),
     click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True),
     click.option("--device", type=click.Choice(["cpu", "cuda", "tensorrt", "auto"]), default="cpu", show_default=True),
@@ -44,6 +44,11 @@ def store_options(command: Command) -> Command:
 
 def engine_options(command: Command) -> Command:
     """Which engine: the command gets what `load_engine` takes."""
+    return _decorate(command, (*_MODEL, *_ENGINE, *_STORE))
+
+
+def model_options(command: Command) -> Command:
+    """As `engine_options`, for a command whose argument is the model."""
     return _decorate(command, (*_ENGINE, *_STORE))
 
 

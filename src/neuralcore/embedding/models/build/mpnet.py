@@ -15,7 +15,7 @@ from .graph import GraphWriter
 from .layers import activation, add_and_norm, attention, dense, int32_mask, layer_norm, sequence_length
 
 _MAX_DISTANCE = 128  # of relative positions, fixed in the reference implementation
-_PAD_POSITION = 1  # positions of tokens begin after it; also the pad token's id, which config.json does not always say
+PAD_POSITION = 1  # positions of tokens begin after it; also the pad token's id, which config.json does not always say
 
 
 def write_encoder(graph: GraphWriter, checkpoint: Checkpoint, architecture: Mapping[str, Any]) -> str:
@@ -39,10 +39,10 @@ def _embed(graph: GraphWriter, checkpoint: Checkpoint, architecture: Mapping[str
 
 def _position_ids(graph: GraphWriter) -> str:
     """Tokens count up from 2; a pad token, even one typed in a text, has position 1 and is not counted."""
-    is_pad = graph.node("Equal", "input_ids", graph.ints(_PAD_POSITION))
+    is_pad = graph.node("Equal", "input_ids", graph.ints(PAD_POSITION))
     counts = graph.node("Cast", graph.node("Not", is_pad), to=TensorProto.INT64)
     running = graph.node("Mul", graph.node("CumSum", counts, graph.scalar(1)), counts)
-    return graph.node("Add", running, graph.ints(_PAD_POSITION))
+    return graph.node("Add", running, graph.ints(PAD_POSITION))
 
 
 def _relative_bias(graph: GraphWriter, checkpoint: Checkpoint, architecture: Mapping[str, Any]) -> str:

@@ -18,7 +18,9 @@ from .layers import activation, add_and_norm, attention, int32_mask, layer_norm,
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
+class Shape:
+    """The sizes that a config.json gives, by its old or its new names."""
+
     size: int
     wide: int
     n_layers: int
@@ -29,6 +31,8 @@ class _Shape:
 
     @classmethod
     def of(cls, architecture: Mapping[str, Any]) -> Self:
+        """Read them."""
+
         def value(*keys: str) -> Any:
             return architecture[next((key for key in keys if architecture.get(key) is not None), keys[-1])]
 
@@ -50,10 +54,8 @@ class _Shape:
 
 def write_encoder(graph: GraphWriter, checkpoint: Checkpoint, architecture: Mapping[str, Any]) -> str:
     """Write the encoder; returns the name of its last hidden state."""
-    require(architecture, prenorm=False, rotary_emb_fraction=1.0, rotary_emb_interleaved=False, num_experts=0)
-    require(architecture, parallel_block=False, causal=False, use_rms_norm=False, rotary_emb_scale_base=None)
-    require(architecture, activation_function="swiglu", hidden_act="silu")
-    shape = _Shape.of(architecture)
+    require_known(architecture)
+    shape = Shape.of(architecture)
     x, mask = _embed(graph, checkpoint, shape), int32_mask(graph)
     positions = graph.node("Range", graph.scalar(0), graph.node("Squeeze", sequence_length(graph)), graph.scalar(1))
     position_ids = graph.node(
@@ -64,7 +66,18 @@ def write_encoder(graph: GraphWriter, checkpoint: Checkpoint, architecture: Mapp
     return x
 
 
-def _embed(graph: GraphWriter, checkpoint: Checkpoint, shape: _Shape) -> str:
+def require_known(architecture: Mapping[str, Any]) -> None:
+    """Refuse variants that would be computed wrongly.
+
+    Raises:
+        UnsupportedModel: one of them.
+    """
+    require(architecture, prenorm=False, rotary_emb_fraction=1.0, rotary_emb_interleaved=False, num_experts=0)
+    require(architecture, parallel_block=False, causal=False, use_rms_norm=False, rotary_emb_scale_base=None)
+    require(architecture, activation_function="swiglu", hidden_act="silu")
+
+
+def _embed(graph: GraphWriter, checkpoint: Checkpoint, shape: Shape) -> str:
     words = checkpoint.read("embeddings.word_embeddings.weight", shape=(-1, shape.size))
     if "embeddings.token_type_embeddings.weight" in checkpoint:
         # One text is one segment, always of type 0: its embedding is part of every word's.
@@ -74,7 +87,7 @@ def _embed(graph: GraphWriter, checkpoint: Checkpoint, shape: _Shape) -> str:
 
 
 def _layer(
-    graph: GraphWriter, checkpoint: Checkpoint, shape: _Shape, number: int, x: str, mask: str, position_ids: str
+    graph: GraphWriter, checkpoint: Checkpoint, shape: Shape, number: int, x: str, mask: str, position_ids: str
 ) -> str:
     old, new = f"encoder.layers.{number}", f"layers.{number}"
     attended = _attention(graph, checkpoint, shape, number, x, mask, position_ids)
@@ -85,10 +98,10 @@ def _layer(
 
 
 def _attention(
-    graph: GraphWriter, checkpoint: Checkpoint, shape: _Shape, number: int, x: str, mask: str, position_ids: str
+    graph: GraphWriter, checkpoint: Checkpoint, shape: Shape, number: int, x: str, mask: str, position_ids: str
 ) -> str:
     old, new = f"encoder.layers.{number}.attn", f"layers.{number}.self_attn"
-    projected = graph.dense(x, f"{old}.Wqkv", *_read_qkv(checkpoint, old, new, shape.size))
+    projected = graph.dense(x, f"{old}.Wqkv", *read_qkv(checkpoint, old, new, shape.size))
     parts = [f"{old}.{part}" for part in ("query", "key", "value")]
     query, key, value = graph.nodes("Split", projected, outputs=parts, axis=-1, num_outputs=3)
     query, key = (_rotate(graph, shape, part, position_ids) for part in (query, key))
@@ -96,7 +109,8 @@ def _attention(
     return _dense(graph, checkpoint, attended, f"{old}.out_proj", f"{new}.o_proj", shape.size, shape.size)
 
 
-def _read_qkv(checkpoint: Checkpoint, old: str, new: str, size: int) -> tuple[Array, Array | None]:
+def read_qkv(checkpoint: Checkpoint, old: str, new: str, size: int) -> tuple[Array, Array | None]:
+    """Weight (hidden, 3 hidden) and bias of query, key and value side by side, under their old or their new names."""
     if f"{old}.Wqkv.weight" in checkpoint:
         bias = checkpoint.read(f"{old}.Wqkv.bias", shape=(3 * size,)) if f"{old}.Wqkv.bias" in checkpoint else None
         return checkpoint.read(f"{old}.Wqkv.weight", shape=(3 * size, size)).T, bias
@@ -104,14 +118,14 @@ def _read_qkv(checkpoint: Checkpoint, old: str, new: str, size: int) -> tuple[Ar
     return np.concatenate([checkpoint.read(name, shape=(size, size)) for name in names]).T, None
 
 
-def _rotate(graph: GraphWriter, shape: _Shape, x: str, position_ids: str) -> str:
+def _rotate(graph: GraphWriter, shape: Shape, x: str, position_ids: str) -> str:
     """Rotary positions (arXiv:2104.09864), halves rotated against each other."""
-    cosines, sines = _angles(shape)
+    cosines, sines = angles(shape)
     tables = graph.tensor("cosines", cosines), graph.tensor("sines", sines)
     return graph.node("RotaryEmbedding", x, position_ids, *tables, domain=MICROSOFT, num_heads=shape.n_heads)
 
 
-def _angles(shape: _Shape) -> tuple[Array, Array]:
+def angles(shape: Shape) -> tuple[Array, Array]:
     """Cosines and sines, each float32 (positions, head size / 2)."""
     head_size = shape.size // shape.n_heads
     # float32 throughout, like the reference: at position 8,000 the rounding of the frequency shows.
@@ -121,7 +135,7 @@ def _angles(shape: _Shape) -> tuple[Array, Array]:
     return np.cos(angles), np.sin(angles)
 
 
-def _feed_forward(graph: GraphWriter, checkpoint: Checkpoint, shape: _Shape, number: int, x: str) -> str:
+def _feed_forward(graph: GraphWriter, checkpoint: Checkpoint, shape: Shape, number: int, x: str) -> str:
     """SwiGLU (arXiv:2002.05202): down(up(x) * silu(gate(x)))."""
     old, new = f"encoder.layers.{number}.mlp", f"layers.{number}.mlp"
     up = _dense(graph, checkpoint, x, f"{old}.fc11", f"{new}.up_proj", shape.size, shape.wide)

@@ -172,6 +172,10 @@ class Store:
         """Where a model of the registry or the Hub is kept, ready to load."""
         return self.cache / "models" / _as_name(spec.repository) / _as_name(spec.revision) / _PRECISION
 
+    def has_variant(self, source: Manifest, precision: str) -> bool:
+        """Whether a model that was built here has another precision beside it, fresh or not."""
+        return source.folder.with_name(precision).is_dir()
+
     def _variant_target(self, source: Manifest, precision: str, made_from: Mapping[str, Any]) -> Path:
         """Beside the fp32 model where that is in the cache; under its own name where it is used as it was found."""
         if source.folder.is_relative_to(self.cache / "models"):

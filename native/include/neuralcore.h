@@ -1,0 +1,105 @@
+/* The C interface of the native kernels: INT8 text encoders on CPU, without padding.
+ *
+ * Nothing here fails, allocates (but for teams of threads) or checks: sizes, token ids and alignment are the caller's duty,
+ * as `neuralcore.embedding.kernels` fulfils it. All arrays are dense and row by row.
+ *
+ * Numbers. A product is y = x @ w + b with
+ *
+ *     x[r][k] ~ row_scale[r] * (q[r][k] - row_zero[r]) / smooth[k]     q: 8 bits, found for each token by itself
+ *     w[k][c] ~ column_scale[c] * weight[k][c] / smooth'[k]            weight: -127 to 127, `smooth` multiplied in beforehand
+ *
+ *     y[r][c] = row_scale[r] * column_scale[c] * (sum_k q[r][k] weight[k][c] - row_zero[r] * column_sum[c]) + bias[c]
+ *
+ * The sum is exact: |q| <= 128, |weight| <= 127, and n_in <= 2^16 keep it below 2^31. So a row's result depends neither on the
+ * rows beside it nor on how the work is cut.
+ */
+#ifndef NEURALCORE_H
+#define NEURALCORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define NC_API __attribute__((visibility("default")))
+#define NC_ABI_VERSION 1
+#define NC_PANEL 16 /* columns of a panel of packed weights */
+#define NC_GROUP 4  /* neighbours in k that lie side by side in it */
+#define NC_PAIR 128 /* what weights k and k + 1 of a column add up to at most, k even, the positive and the negative ones
+                       apart: 255 * 128 fits in 16 bits, where AVX2 adds two products */
+
+enum nc_activation { NC_GELU = 0, NC_GELU_TANH = 1, NC_RELU = 2, NC_SWIGLU = 3 };
+enum nc_pooling { NC_POOL_CLS = 0, NC_POOL_MEAN = 1, NC_POOL_MAX = 2, NC_POOL_LAST = 3 };
+
+/* A packed product. n_in is a multiple of NC_GROUP, n_out of NC_PANEL. */
+typedef struct nc_product {
+    const int8_t *weight;        /* [n_out / 16][n_in / 4][16][4] */
+    const float *column_scale;   /* [n_out] */
+    const int32_t *column_sum;   /* [n_out], of the integers */
+    const float *bias;           /* [n_out] */
+    const float *smooth;         /* [n_in], multiplied to the input */
+    int32_t n_in, n_out;
+} nc_product;
+
+typedef struct nc_norm {
+    const float *weight, *bias; /* [hidden] */
+} nc_norm;
+
+typedef struct nc_layer {
+    nc_product qkv;   /* queries scaled by 1 / sqrt(head size) beforehand */
+    nc_product out;
+    nc_product up;
+    nc_product gate;  /* NC_SWIGLU only; its `smooth` is that of `up` */
+    nc_product down;
+    nc_norm attention_norm, output_norm;
+} nc_layer;
+
+typedef struct nc_model {
+    const int8_t *words;         /* [vocabulary][hidden] */
+    const float *word_scale;     /* [vocabulary] */
+    const float *positions;      /* [positions][hidden], or NULL */
+    const float *distance_bias;  /* [heads][2 * max_positions - 1], by key - query, or NULL */
+    const float *cosines, *sines;/* [max_positions][head size / 2], rotary, or NULL */
+    nc_norm embedding_norm;
+    const nc_layer *layers;
+    float epsilon;               /* of every LayerNorm */
+    int32_t n_layers, hidden, wide, n_heads, max_positions;
+    int32_t activation, pooling, normalize;
+} nc_model;
+
+/* Texts one after the other. */
+typedef struct nc_batch {
+    const int32_t *ids;       /* [offsets[n_texts]] */
+    const int32_t *positions; /* the same: rows of nc_model.positions */
+    const int64_t *offsets;   /* [n_texts + 1], from 0; no text is empty */
+    int32_t n_texts;
+} nc_batch;
+
+typedef struct nc_kernels nc_kernels; /* one instruction set's */
+typedef struct nc_team nc_team;       /* threads that work on one batch together */
+
+NC_API int32_t nc_abi_version(void);
+
+/* Names of the instruction sets compiled in, best first, separated by spaces. */
+NC_API const char *nc_compiled(void);
+
+/* Kernels of an instruction set; NULL if it was not compiled or this CPU lacks it. */
+NC_API const nc_kernels *nc_find(const char *name);
+
+/* Bytes of working memory for a batch; the memory must be aligned to 64 bytes. */
+NC_API size_t nc_workspace_bytes(const nc_model *model, int64_t n_tokens, int64_t longest, int32_t n_threads);
+
+/* A team of the calling thread and n_threads - 1 more; NULL if they cannot be started. One call at a time may use it. */
+NC_API nc_team *nc_start_team(int32_t n_threads);
+NC_API void nc_stop_team(nc_team *team);
+
+/* Vectors of a batch: out is float [n_texts][hidden]. team may be NULL: the calling thread alone. */
+NC_API void nc_encode(const nc_kernels *kernels, const nc_model *model, const nc_batch *batch, float *out, void *workspace,
+               nc_team *team);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

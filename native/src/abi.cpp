@@ -1,0 +1,70 @@
+// The C interface: which kernels there are, and calls into the encoder.
+#include <cstring>
+#include <string>
+
+#include "encoder.h"
+#include "kernels.h"
+#include "team.h"
+
+#define NC_DECLARE(name) extern const nc_kernels kernels_##name;
+#define NC_POINT(name) &kernels_##name,
+
+#if defined(__x86_64__)
+#define NC_ALL(each) each(avx512vnni) each(avxvnni) each(avx2) each(scalar)
+#elif defined(__aarch64__)
+#define NC_ALL(each) each(neon) each(scalar)
+#else
+#define NC_ALL(each) each(scalar)
+#endif
+
+NC_ALL(NC_DECLARE)
+
+namespace {
+
+const nc_kernels *const compiled[] = {NC_ALL(NC_POINT)};  // best first
+
+std::string names() {
+    std::string all;
+    for (const nc_kernels *kernels : compiled) {
+        if (!all.empty()) all += ' ';
+        all += kernels->name;
+    }
+    return all;
+}
+
+}  // namespace
+
+extern "C" {
+
+int32_t nc_abi_version(void) { return NC_ABI_VERSION; }
+
+const char *nc_compiled(void) {
+    static const std::string all = names();
+    return all.c_str();
+}
+
+const nc_kernels *nc_find(const char *name) {
+    for (const nc_kernels *kernels : compiled)
+        if (!std::strcmp(kernels->name, name)) return kernels->supported() ? kernels : nullptr;
+    return nullptr;
+}
+
+size_t nc_workspace_bytes(const nc_model *model, int64_t n_tokens, int64_t longest, int32_t n_threads) {
+    return nc::workspace_bytes(*model, n_tokens, longest, n_threads);
+}
+
+nc_team *nc_start_team(int32_t n_threads) {
+    try {
+        return new nc_team(n_threads);
+    } catch (...) {
+        return nullptr;
+    }
+}
+
+void nc_stop_team(nc_team *team) { delete team; }
+
+void nc_encode(const nc_kernels *kernels, const nc_model *model, const nc_batch *batch, float *out, void *workspace,
+               nc_team *team) {
+    nc::encode(*kernels, *model, *batch, out, workspace, team);
+}
+}

@@ -1,0 +1,30 @@
+// vpdpbusd: four products of u8 and s8 added to each 32-bit lane. Activations are stored as q + 128; the tile's sums start at
+// -128 times the sum of the weights.
+//
+// The instruction is written as asm: GCC 12 keeps the sums in registers then, and moves them through the stack with the
+// intrinsic. NEURALCORE_EMULATE, for tests on other machines, computes the same in C++.
+#pragma once
+
+#include "../kernels/vector.h"
+
+namespace {
+
+template <int vectors>
+struct VnniDot {
+    static constexpr int ROWS = 6, VECTORS = vectors;
+    static constexpr int32_t OFFSET = 128;
+
+    static void add(I &total, I word, I weights) {
+#ifdef NEURALCORE_EMULATE
+        uint8_t a[LANES * 4];
+        int8_t b[LANES * 4];
+        std::memcpy(a, &word, sizeof a);
+        std::memcpy(b, &weights, sizeof b);
+        for (int i = 0; i < LANES * 4; ++i) total[i / 4] += a[i] * b[i];
+#else
+        asm(NC_DPBUSD " %2, %1, %0" : NC_REGISTER(total) : "v"(word), "v"(weights));
+#endif
+    }
+};
+
+}  // namespace

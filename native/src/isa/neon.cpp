@@ -1,0 +1,36 @@
+// AArch64 with the dot-product instructions (ARMv8.2 and later: Graviton 2, Apple M1, Cortex-A76). 16 registers of sums.
+#include <cstdint>
+
+#if defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
+#define LANES 4
+#include "../kernels/vector.h"
+
+namespace {
+
+struct Dot {
+    static constexpr int ROWS = 4, VECTORS = 4;  // 6 rows: GCC 12 puts sums on the stack
+    static constexpr int32_t OFFSET = 0;
+
+    static void add(I &total, I word, I weights) {
+        asm("sdot %0.4s, %1.16b, %2.16b" : "+w"(total) : "w"(word), "w"(weights));  // the intrinsic: sums on the stack
+    }
+};
+
+bool supported() {
+#if defined(__linux__)
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+#else
+    return true;  // every AArch64 machine of Apple has them
+#endif
+}
+
+}  // namespace
+
+#include "../kernels/table.h"
+
+extern const nc_kernels kernels_neon;
+const nc_kernels kernels_neon = NC_TABLE("neon", supported);

@@ -1,0 +1,128 @@
+// The product of quantized rows and packed weights, and what happens to its results.
+//
+// A tile is up to ROWS rows by VECTORS vectors of columns, whose sums stay in registers while k runs. Each step takes one word
+// (4 bytes) of every row, repeated in all lanes, and as many inputs of each column: `Dot::add`. Panels are the outer loop, so
+// that a panel's weights come from the first cache for all rows but the first.
+#pragma once
+
+#include "math.h"
+
+namespace {
+
+constexpr int ROWS = Dot::ROWS;
+constexpr int64_t TILE_COLUMNS = Dot::VECTORS * LANES;
+constexpr int VECTORS_PER_PANEL = NC_PANEL / LANES;
+
+// Vector v of a tile's columns, in this step: a panel has one to four, side by side, and the next panel follows it far away.
+inline I load_weights(const int8_t *weight, int v, int64_t panel_stride) {
+    I w;
+    std::memcpy(&w, weight + v / VECTORS_PER_PANEL * panel_stride + v % VECTORS_PER_PANEL * (int64_t)sizeof w, sizeof w);
+    return w;
+}
+
+// Sums of `rows` rows by `vectors` vectors of columns, into sums[row][TILE_COLUMNS].
+template <int rows, int vectors>
+void multiply_tile(const uint8_t *q, int64_t stride, const int8_t *weight, int64_t panel_stride, int64_t n_steps,
+                   const int32_t *start, int32_t *sums) {
+    I total[rows][vectors];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; ++v) total[r][v] = load(start + v * LANES);
+    const uint8_t *row[rows];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) row[r] = q + r * stride;
+    for (int64_t step = 0; step < n_steps; ++step) {
+        I w[vectors];
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; ++v) w[v] = load_weights(weight, v, panel_stride);
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; ++r) {
+            const I word = repeat_word(row[r]);
+            row[r] += NC_GROUP;
+#pragma GCC unroll 8
+            for (int v = 0; v < vectors; ++v) Dot::add(total[r][v], word, w[v]);
+        }
+        weight += NC_PANEL * NC_GROUP;
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; ++v) store(sums + r * TILE_COLUMNS + v * LANES, total[r][v]);
+}
+
+using Tile = void (*)(const uint8_t *, int64_t, const int8_t *, int64_t, int64_t, const int32_t *, int32_t *);
+
+template <int rows>
+Tile tile_of(int vectors) {
+    static_assert(Dot::VECTORS <= 4);
+    switch (vectors) {
+        case 1: return multiply_tile<rows, 1>;
+        case 2: return multiply_tile<rows, 2>;
+        case 3: return multiply_tile<rows, Dot::VECTORS < 3 ? Dot::VECTORS : 3>;
+        default: return multiply_tile<rows, Dot::VECTORS>;
+    }
+}
+
+Tile tile_of(int rows, int vectors) {
+    switch (rows) {
+        case 1: return tile_of<1>(vectors);
+        case 2: return tile_of<2>(vectors);
+        case 3: return tile_of<3>(vectors);
+        case 4: return tile_of<4>(vectors);
+        case 5: return tile_of<5>(vectors);
+        default: return tile_of<6>(vectors);
+    }
+}
+
+template <typename Store>
+inline void finish_row(const int32_t *sums, const nc_product &product, int64_t column, int n_columns, float scale,
+                       int32_t zero, Store store_result) {
+    for (int c = 0; c < n_columns; c += LANES) {
+        const I whole = load(sums + c) - load(product.column_sum + column + c) * zero;
+        const F y = to_float(whole) * (load(product.column_scale + column + c) * scale) + load(product.bias + column + c);
+        store_result(c, y);
+    }
+}
+
+void finish_row(nc::Finish finish, const int32_t *sums, const nc_product &product, int64_t column, int n, float scale,
+                int32_t zero, float *out, const float *other) {
+    const auto run = [&](auto store_result) { finish_row(sums, product, column, n, scale, zero, store_result); };
+    switch (finish) {
+        case nc::Finish::Plain: return run([&](int c, F y) { store(out + c, y); });
+        case nc::Finish::Gelu: return run([&](int c, F y) { store(out + c, gelu(y)); });
+        case nc::Finish::GeluTanh: return run([&](int c, F y) { store(out + c, gelu_tanh(y)); });
+        case nc::Finish::Relu: return run([&](int c, F y) { store(out + c, larger(y, F{})); });
+        case nc::Finish::Add: return run([&](int c, F y) { store(out + c, y + load(other + c)); });
+        case nc::Finish::Gate: return run([&](int c, F y) { store(out + c, y * silu(load(other + c))); });
+    }
+}
+
+// All rows by `n` columns from `column` on; at most TILE_COLUMNS.
+void multiply_columns(const nc::Quantized &x, const nc_product &product, nc::Finish finish, float *out, int64_t out_stride,
+                      const float *other, int64_t n_rows, int64_t column, int n) {
+    alignas(64) int32_t start[TILE_COLUMNS], sums[ROWS * TILE_COLUMNS];
+    for (int c = 0; c < n; ++c) start[c] = -Dot::OFFSET * product.column_sum[column + c];
+    const int8_t *weight = product.weight + column * product.n_in;
+    const int64_t panel_stride = (int64_t)NC_PANEL * product.n_in;
+    for (int64_t row = 0; row < n_rows; row += ROWS) {
+        const int rows = n_rows - row < ROWS ? n_rows - row : ROWS;
+        tile_of(rows, n / LANES)(x.values + row * x.stride, x.stride, weight, panel_stride, product.n_in / NC_GROUP, start, sums);
+        for (int r = 0; r < rows; ++r) {
+            const int64_t at = (row + r) * out_stride + column;
+            finish_row(finish, sums + r * TILE_COLUMNS, product, column, n, x.scale[row + r], x.zero[row + r], out + at,
+                       other + at);
+        }
+    }
+}
+
+void multiply(nc::Quantized x, const nc_product &product, nc::Finish finish, float *out, int64_t out_stride,
+              const float *other, int64_t n_rows, int64_t first, int64_t last) {
+    const int64_t end = last * NC_PANEL;
+    for (int64_t column = first * NC_PANEL; column < end; column += TILE_COLUMNS) {
+        const int n = end - column < TILE_COLUMNS ? end - column : TILE_COLUMNS;
+        multiply_columns(x, product, finish, out, out_stride, other, n_rows, column, n);
+    }
+}
+
+}  // namespace

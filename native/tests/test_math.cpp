@@ -1,0 +1,85 @@
+// The functions of math.h, through the kernels that use them: so what is tested is what was compiled for the instruction set.
+#include <cmath>
+#include <limits>
+
+#include "product.h"
+#include "rows.h"
+
+using nc::Finish;
+
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr int64_t kColumns = 144;
+
+// A product of zeros gives its bias: y = x, or y = 1 behind the gate x.
+std::vector<float> apply(const nc_kernels &kernels, Finish finish, const std::vector<float> &grid) {
+    suite::Product product(NC_GROUP, kColumns);
+    suite::Rows rows(kernels, 1, 64);
+    for (int64_t k = 0; k < NC_GROUP; ++k) rows.set(0, k, 0);
+    rows.scale[0] = 1, rows.zero[0] = 0;
+    std::vector<float> results;
+    for (size_t start = 0; start < grid.size(); start += kColumns) {
+        std::vector<float> x(kColumns), out(kColumns), ones(kColumns, 1);
+        for (size_t i = 0; i < kColumns && start + i < grid.size(); ++i) x[i] = grid[start + i];
+        product.bias = finish == Finish::Gate ? ones : x;
+        product.view.bias = product.bias.data();
+        kernels.multiply(rows.view(), product.view, finish, out.data(), kColumns, x.data(), 1, 0, kColumns / NC_PANEL);
+        results.insert(results.end(), out.begin(), out.end());
+    }
+    results.resize(grid.size());
+    return results;
+}
+
+std::vector<float> dense(float low, float high, int64_t n) {
+    std::vector<float> grid(n + 1);
+    for (int64_t i = 0; i <= n; ++i) grid[i] = (float)(low + ((double)high - low) * (double)i / (double)n);
+    return grid;
+}
+
+template <typename Function>
+void check_function(const nc_kernels &kernels, Finish finish, Function function, double absolute, double relative) {
+    std::vector<float> grid = dense(-12, 12, 48000);
+    for (float x : dense(-100, 100, 4000)) grid.push_back(x);
+    for (float x : {0.0f, -0.0f, 1e-45f, -1e-45f, 1e-30f, -1e-30f, 1e10f, 1e30f}) grid.push_back(x);
+    const std::vector<float> results = apply(kernels, finish, grid);
+    for (size_t i = 0; i < grid.size(); ++i) {
+        const double wanted = function((double)grid[i]);
+        CHECK(std::fabs(results[i] - wanted) <= absolute + relative * std::fabs(wanted), "f(%.9g) is %.9g, expected %.9g",
+              grid[i], results[i], wanted);
+    }
+    const std::vector<float> ends = apply(kernels, finish, {kInfinity, std::nanf("")});
+    CHECK(ends[0] == kInfinity, "f(inf) is %g", ends[0]);
+    CHECK(std::isnan(ends[1]), "f(NaN) is %g", ends[1]);
+}
+
+// exp(x[i]) for at most 63 x that are not positive: weights of attention with one-hot values and scores 0, x...
+std::vector<float> exponentials(const nc_kernels &kernels, const std::vector<float> &x) {
+    const int64_t size = 64, n = (int64_t)x.size() + 1;
+    std::vector<float> qkv(n * 3 * size), out(n * size), bias(2 * n - 1), scratch(nc::attention_floats(n, size));
+    for (int64_t i = 0; i < n; ++i) qkv[(i * 3 + 2) * size + i] = 1;
+    for (int64_t i = 1; i < n; ++i) bias[n - 1 + i] = x[i - 1];
+    kernels.attend({qkv.data(), out.data(), bias.data(), nullptr, nullptr, n, size, size, 0, n, scratch.data()});
+    std::vector<float> weights;
+    for (int64_t i = 1; i < n; ++i) weights.push_back(out[i] / out[0]);
+    return weights;
+}
+
+}  // namespace
+
+TEST("gelu equals float64 to 7e-5") { check_function(kernels, Finish::Gelu, reference::gelu, 7e-5, 2e-6); }
+TEST("gelu with tanh equals float64") { check_function(kernels, Finish::GeluTanh, reference::gelu_tanh, 1e-6, 1e-6); }
+TEST("silu equals float64") { check_function(kernels, Finish::Gate, reference::silu, 1e-6, 1e-6); }
+
+TEST("exponentials equal float64 to a millionth, and vanish below -80") {
+    const std::vector<float> grid = dense(-79.9f, 0, 63 * 300 - 1);
+    for (size_t start = 0; start < grid.size(); start += 63) {
+        const std::vector<float> x(grid.begin() + start, grid.begin() + start + 63), results = exponentials(kernels, x);
+        for (size_t i = 0; i < x.size(); ++i) {
+            const double wanted = std::exp((double)x[i]);
+            CHECK(std::fabs(results[i] - wanted) <= 1e-6 * wanted, "exp(%.9g) is %.9g, expected %.9g", x[i], results[i], wanted);
+        }
+    }
+    for (float weight : exponentials(kernels, {-80, -81, -100, -1e4f, -1e30f, -3e38f, -kInfinity}))
+        CHECK(weight >= 0 && weight < 2e-35f, "%g", weight);
+}

@@ -1,0 +1,43 @@
+"""How to load an engine, small enough to be sent to every worker."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from ..arguments import Truncation
+from ..engine import EmbeddingEngine, PrecisionName
+from ..providers import Device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineRecipe:
+    """The options of `EmbeddingEngine.from_pretrained` that make sense for a worker; threads are the worker's own.
+
+    Args:
+        model: name, Hub id, or a folder that every worker sees.
+
+    Example:
+        >>> EngineRecipe(model="all-MiniLM-L6-v2", precision="int8").load(threads=2)  # doctest: +SKIP
+    """
+
+    model: str = "all-MiniLM-L6-v2"
+    precision: PrecisionName = "fp32"
+    device: Device = "cpu"
+    truncation: Truncation = "truncate"
+    dimensions: int | None = None
+    revision: str | None = None
+    cache_dir: str | None = None
+    endpoint: str | None = None
+    offline: bool | None = None
+
+    def load(self, *, threads: int | None = None) -> EmbeddingEngine:
+        """The engine.
+
+        Args:
+            threads: CPU threads; None takes all this process may use.
+
+        Raises:
+            EmbeddingError: as `EmbeddingEngine.from_pretrained`.
+        """
+        options = asdict(self)
+        return EmbeddingEngine.from_pretrained(options.pop("model"), threads=threads, **options)

@@ -1,0 +1,135 @@
+"""From a checkpoint to the file that the native kernels map: INT8 weights, packed, without ONNX or PyTorch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...types import TokenBatch
+
+if TYPE_CHECKING:
+    from .integers import PackedProduct
+    from .stack import Layer, Stack
+
+FAMILIES = ("bert", "mpnet", "nomic_bert")
+"""Each `model_type` of config.json that can be packed."""
+
+PACKED_SUFFIX = ".safetensors"
+
+PACK_VERSION = 2
+"""Raised whenever what is written changes: cached files are then made anew."""
+
+
+def can_pack(architecture: Mapping[str, Any]) -> bool:
+    """Whether the kernels know an encoder's family and its sizes, which are multiples of 16 a product and 16 a head."""
+    if architecture.get("model_type") not in FAMILIES:
+        return False
+    sizes = [architecture.get(key) for key in ("hidden_size", "n_embd", "intermediate_size", "n_inner")]
+    n_heads = architecture.get("num_attention_heads") or architecture.get("n_head")
+    hidden = architecture.get("hidden_size") or architecture.get("n_embd")
+    if not n_heads or not hidden or hidden % n_heads or (hidden // n_heads) % 16:
+        return False
+    return all(size % 16 == 0 for size in sizes if size)
+
+
+def pack_model(
+    checkpoint_path: Path,
+    architecture: Mapping[str, Any],
+    tokens: TokenBatch,
+    output_path: Path,
+    *,
+    made_from: str = "",
+) -> None:
+    """Quantize an encoder and write it for the kernels.
+
+    Args:
+        checkpoint_path: the model.safetensors.
+        architecture: its config.json.
+        tokens: calibration texts.
+        output_path: the file to write.
+        made_from: SHA-256 of the checkpoint, for the fingerprint.
+
+    Raises:
+        UnsupportedModel: a family, activation or variant that is not known here.
+        ModelCorrupt: a tensor is missing, has another shape, or holds NaN or infinity.
+    """
+    from ..build.checkpoint import Checkpoint
+    from .families import read_stack
+    from .file import write_packed
+
+    with Checkpoint(checkpoint_path) as checkpoint:
+        stack = read_stack(checkpoint, architecture)
+    about = {
+        "pack_version": PACK_VERSION,
+        "made_from": made_from,
+        "n_heads": stack.n_heads,
+        "max_positions": stack.max_positions,
+        "epsilon": stack.epsilon,
+        "activation": stack.activation,
+        "pad_position": stack.pad_position,
+        "n_layers": len(stack.layers),
+    }
+    write_packed(output_path, {**_embeddings(stack), **dict(_layers(stack, tokens))}, about)
+
+
+def _embeddings(stack: Stack) -> dict[str, NDArray[Any]]:
+    from .rounding import quantize_columns
+
+    words, word_scale = quantize_columns(stack.words.T)
+    tensors: dict[str, NDArray[Any]] = {
+        "words": np.ascontiguousarray(words.T),
+        "word_scale": word_scale,
+        "embedding_norm.weight": stack.embedding_norm.weight,
+        "embedding_norm.bias": stack.embedding_norm.bias,
+    }
+    if stack.positions is not None:
+        tensors["positions"] = stack.positions
+    if stack.distance_bias is not None:
+        tensors["distance_bias"] = stack.distance_bias
+    if stack.angles is not None:
+        tensors["cosines"], tensors["sines"] = stack.angles
+    return tensors
+
+
+def _layers(stack: Stack, tokens: TokenBatch) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Tensors of all layers; calibration texts go through one layer after the other, each text by itself."""
+    from .forward import embed_tokens, run_layer
+
+    states = [embed_tokens(stack, tokens.ids[start:end]) for start, end in pairwise(tokens.offsets)]
+    for number, layer in enumerate(stack.layers):
+        seen: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
+        states = [run_layer(stack, layer, x, lambda name, value: seen[name].append(value)) for x in states]  # noqa: B023
+        inputs = {name: np.concatenate(values) for name, values in seen.items()}
+        for name, tensor in _layer(layer, inputs):
+            yield f"layers.{number}.{name}", tensor
+
+
+def _layer(layer: Layer, inputs: Mapping[str, NDArray[np.float32]]) -> Iterator[tuple[str, NDArray[Any]]]:
+    for norm, values in (("attention_norm", layer.attention_norm), ("output_norm", layer.output_norm)):
+        yield f"{norm}.weight", values.weight
+        yield f"{norm}.bias", values.bias
+    for name, product in _products(layer, inputs):
+        for part in ("weight", "column_scale", "column_sum", "bias", "smooth"):
+            yield f"{name}.{part}", getattr(product, part)
+
+
+def _products(layer: Layer, inputs: Mapping[str, NDArray[np.float32]]) -> Iterator[tuple[str, PackedProduct]]:
+    from .integers import find_smoothing, pack_product
+
+    groups = {
+        "qkv": {"qkv": layer.qkv},
+        "out": {"out": layer.out},
+        "up": {"up": layer.up, **({"gate": layer.gate} if layer.gate else {})},
+        "down": {"down": layer.down},
+    }
+    for name, linears in groups.items():
+        x = inputs[name]
+        smooth = find_smoothing(list(linears.values()), x)
+        for part, linear in linears.items():
+            yield part, pack_product(linear, smooth, x)

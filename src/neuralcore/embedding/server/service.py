@@ -1,0 +1,153 @@
+"""What the routes share: the engine once it is there, the limits, and the way from a request to vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from .. import __version__
+from ..admission import Encoded
+from ..aio import AsyncEmbeddingEngine
+from ..engine import EmbeddingEngine
+from ..errors import InputError, UnsupportedModel
+from ..pooling import normalize, truncate
+from ..truncation import CutTexts
+from ..types import TokenBatch, Vectors
+from .limits import Limits
+from .metrics import Metrics
+from .refusals import Refusal
+from .requests import EmbeddingRequest, check_type
+
+_RETRY_S = 5  # of clients that come while the model is loaded or the server leaves
+
+
+@dataclass(slots=True, kw_only=True)
+class Service:
+    """One model, served.
+
+    Args:
+        model: the name that clients see.
+        aliases: other names that they may ask for.
+        limits: of requests.
+        truncate: whether texts that are too long are cut, where a request does not say.
+        keys: API keys, one of which is needed; none is needed where there are none.
+    """
+
+    model: str
+    aliases: Sequence[str] = ()
+    limits: Limits = field(default_factory=Limits)
+    truncate: bool = True
+    keys: Sequence[str] = ()
+    metrics: Metrics = field(default_factory=Metrics)
+    engine: AsyncEmbeddingEngine | None = None
+    draining: bool = False
+    n_active: int = 0
+
+    def start(self, engine: EmbeddingEngine) -> None:
+        """Take requests from now on."""
+        waiting = AsyncEmbeddingEngine(engine, max_waiting=self.limits.max_waiting, on_run=self.metrics.observe_run)
+        self.metrics.waiting.set_function(lambda: waiting.n_waiting)
+        self.engine = waiting
+
+    def ready_engine(self) -> AsyncEmbeddingEngine:
+        """The engine.
+
+        Raises:
+            Refusal: 503 while starting or leaving.
+        """
+        if self.draining:
+            raise Refusal(503, "the server is shutting down", retry_after_s=_RETRY_S)
+        if self.engine is None:
+            raise Refusal(503, f"{self.model} is being loaded", retry_after_s=_RETRY_S)
+        return self.engine
+
+    @property
+    def names(self) -> Sequence[str]:
+        """What clients may call the model."""
+        return list(dict.fromkeys([self.model, *self.aliases]))
+
+    def describe(self) -> dict[str, Any]:
+        """What is served, in TEI's words where it has some.
+
+        Raises:
+            Refusal: 503 while starting or leaving.
+        """
+        engine = self.ready_engine().engine
+        return {
+            "model_id": self.model,
+            "model_dtype": str(engine.precision),
+            "model_type": {"embedding": {"pooling": str(engine.config.pooling)}},
+            "dimension": engine.dimension,
+            "max_input_length": engine.max_tokens,
+            "max_concurrent_requests": self.limits.max_waiting,
+            "max_client_batch_size": self.limits.max_texts,
+            "max_batch_requests": None,
+            "auto_truncate": self.truncate,
+            "prompts": sorted({"query", "document", *engine.config.prompts}),
+            "version": __version__,
+        }
+
+    def check_model(self, name: str | None) -> None:
+        """Refuse to answer in the name of another model.
+
+        Raises:
+            UnsupportedModel: it is not served here.
+        """
+        if name is not None and name not in self.names:
+            raise UnsupportedModel(name, f"this server has {self.model!r}; --alias lets it answer to another name")
+
+    async def embed(self, request: EmbeddingRequest) -> tuple[Vectors, Encoded]:
+        """Vectors of a request, float32 (n, dimension), with counts and times.
+
+        Raises:
+            Refusal: the request cannot be taken.
+            EmbeddingError: the engine's own.
+        """
+        engine = self.ready_engine()
+        self.check_model(request.model)
+        self._check_inputs(request, engine.engine)
+        encoded = await engine.encode(partial(self._tokenize, engine.engine, request))
+        self._count(encoded)
+        return _shape(encoded.vectors, request), encoded
+
+    def _check_inputs(self, request: EmbeddingRequest, engine: EmbeddingEngine) -> None:
+        self.limits.check_texts(len(request.inputs))
+        check_type(engine.config, request.embedding_type)
+        if request.dimensions is not None and request.dimensions > engine.dimension:
+            reason = f"dimensions must be at most {engine.dimension}, not {request.dimensions}"
+            raise Refusal(400, reason, param="dimensions")
+        if request.normalize is False and engine.config.normalize:
+            raise InputError(f"normalize=false: {self.model} gives vectors of unit length only")
+
+    def _tokenize(self, engine: EmbeddingEngine, request: EmbeddingRequest) -> TokenBatch:
+        """In the worker thread, when the request's turn has come."""
+        tokens = _tokens(engine, request)
+        if not (self.truncate if request.truncate is None else request.truncate):
+            CutTexts("error", engine.max_tokens).add(tokens, 0)
+        self.limits.check_tokens(tokens)
+        return tokens
+
+    def _count(self, encoded: Encoded) -> None:
+        self.metrics.texts.inc(len(encoded.vectors))
+        self.metrics.tokens.inc(encoded.n_tokens)
+        self.metrics.truncated.inc(encoded.n_cut)
+        self.metrics.queue_seconds.observe(encoded.queue_s)
+
+
+def _tokens(engine: EmbeddingEngine, request: EmbeddingRequest) -> TokenBatch:
+    texts = [each for each in request.inputs if isinstance(each, str)]
+    if texts:
+        return engine.tokenize(texts, embedding_type=request.embedding_type)
+    try:
+        return engine.accept_ids([each for each in request.inputs if not isinstance(each, str)])
+    except InputError as error:
+        advice = "Send texts; with LangChain's OpenAIEmbeddings, set check_embedding_ctx_length=False."
+        raise Refusal(400, f"{error}. {advice}", param="input") from error
+
+
+def _shape(vectors: Vectors, request: EmbeddingRequest) -> Vectors:
+    if request.dimensions is not None and request.dimensions < vectors.shape[1]:
+        return truncate(vectors, request.dimensions)
+    return normalize(vectors) if request.normalize else vectors

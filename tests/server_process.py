@@ -1,0 +1,96 @@
+"""The real server, started by its command on a free port of loopback."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from pathlib import Path
+from tempfile import TemporaryFile
+
+COMMAND = [sys.executable, "-m", "neuralcore.embedding.cli", "serve"]
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self):
+        return json.loads(self.body)
+
+
+@dataclass
+class Server:
+    process: subprocess.Popen
+    port: int
+    errors: object
+    log: list[dict] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def request(self, method: str, path: str, body=None, headers=None) -> Answer:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            content = body if isinstance(body, (bytes, type(None))) else json.dumps(body)
+            connection.request(method, path, content, headers or {})
+            response = connection.getresponse()
+            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+        finally:
+            connection.close()
+
+    def post(self, path: str, body, headers=None) -> Answer:
+        return self.request("POST", path, body, headers)
+
+    def stop(self, sig: int = signal.SIGTERM) -> int:
+        """Send a signal, wait, and read the log."""
+        if self.process.poll() is None:
+            self.process.send_signal(sig)
+        code = self.process.wait(timeout=60)
+        self.errors.seek(0)
+        self.log = [json.loads(line) for line in self.errors.read().decode().splitlines() if line.startswith("{")]
+        return code
+
+
+@contextmanager
+def running(model, *options: str, cache: Path | None = None, wait: bool = True):
+    """Serve a model until the block ends."""
+    environment = os.environ | ({"NEURALCORE_CACHE": str(cache)} if cache else {})
+    with TemporaryFile() as errors:
+        command = [*COMMAND, str(model), "--port", "0", *options]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
+        try:
+            first_line = process.stdout.readline()
+            port = re.search(r"http://127\.0\.0\.1:(\d+)", first_line)
+            if not port:
+                errors.seek(0)
+                raise AssertionError(first_line + errors.read().decode())
+            server = Server(process, int(port[1]), errors)
+            if wait:
+                until_ready(server)
+            yield server
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait(timeout=30)
+            process.stdout.close()
+
+
+def until_ready(server: Server, timeout_s: float = 60) -> None:
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        try:
+            if server.request("GET", "/health").status == 200:
+                return
+        except OSError:
+            assert server.process.poll() is None
+        time.sleep(0.05)
+    raise AssertionError("the server did not become ready")

@@ -1,0 +1,160 @@
+"""A checkpoint packed for the kernels: the file, the integers in it, and the NumPy encoder that calibrates it."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
+
+from neuralcore.embedding import ModelCorrupt
+from neuralcore.embedding.models.build.checkpoint import Checkpoint
+from neuralcore.embedding.models.pack import can_pack, pack_model
+from neuralcore.embedding.models.pack.families import read_stack
+from neuralcore.embedding.models.pack.file import read_packed, write_packed
+from neuralcore.embedding.models.pack.forward import embed_tokens, run_layer
+from neuralcore.embedding.models.pack.integers import pack_columns, quantize_rows
+from neuralcore.embedding.models.pack.positions import position_ids
+from neuralcore.embedding.models.pack.rounding import quantize_columns, quantize_columns_for
+from neuralcore.embedding.types import TokenBatch
+from tests import checkpoints
+from tests.golden import hidden_states
+
+
+def read(name, folder):
+    maker = checkpoints.MAKERS[name](checkpoints.SEEDS[name])
+    with Checkpoint(maker.save(folder)) as checkpoint:
+        return read_stack(checkpoint, maker.architecture)
+
+
+@pytest.mark.parametrize("name", checkpoints.MAKERS)
+def test_numpy_encoder_gives_the_hidden_states_of_transformers(name, tmp_path):
+    stack, golden = read(name, tmp_path), hidden_states(name)
+    for shape, (ids, mask) in checkpoints.batches(name).items():
+        for row, row_mask, expected in zip(ids, mask, golden[shape], strict=True):
+            x = embed_tokens(stack, row[row_mask == 1].astype(np.int32))
+            for layer in stack.layers:
+                x = run_layer(stack, layer, x, lambda name, value: None)
+            np.testing.assert_allclose(x, expected[row_mask == 1], atol=2e-5)
+
+
+@given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=9), min_size=1, max_size=6))
+def test_positions_count_from_0_or_past_pad_tokens(texts):
+    ids = np.array([token for text in texts for token in text], np.int32)
+    offsets = np.cumsum([0, *map(len, texts)])
+    assert position_ids(ids, offsets, None).tolist() == [i for text in texts for i in range(len(text))]
+    expected = []
+    for text in texts:
+        seen = 1
+        for token in text:
+            seen += token != 1
+            expected.append(1 if token == 1 else seen)
+    assert position_ids(ids, offsets, 1).tolist() == expected
+
+
+def test_packed_columns_lie_in_panels_of_16_and_groups_of_4():
+    integers = np.random.default_rng(0).integers(-127, 128, (12, 48)).astype(np.int8)
+    packed = pack_columns(integers)
+    assert packed.shape == (3, 3, 16, 4)
+    for k in range(12):
+        for column in range(48):
+            assert packed[column // 16, k // 4, column % 16, k % 4] == integers[k, column]
+
+
+@given(st.integers(0, 2**32), st.sampled_from([1e-3, 1.0, 1e4]), st.floats(-3, 3))
+def test_rows_are_near_their_integers_and_0_is_exact(seed, size, shift):
+    x = (np.random.default_rng(seed).normal(shift, 1, (5, 32)) * size).astype(np.float32)
+    x[:, 7] = 0
+    steps, scale = quantize_rows(x)
+    ranges = np.maximum(x.max(axis=1), 0) - np.minimum(x.min(axis=1), 0)
+    # Half a step; a whole one at the end of the range that the whole zero leaves half a step outside.
+    assert (np.abs(steps * scale - x).max(axis=1) <= 1.01 * ranges / 255).all()
+    assert (steps[:, 7] == 0).all()
+    assert (steps.max(axis=1) - steps.min(axis=1) <= 255).all()
+
+
+def test_rounding_for_inputs_beats_rounding_to_the_nearest_on_these_inputs():
+    random = np.random.default_rng(3)
+    weight = random.normal(size=(64, 16)).astype(np.float32)
+    x = (random.normal(size=(500, 8)) @ random.normal(size=(8, 64)) + 0.1 * random.normal(size=(500, 64))).astype(
+        np.float32
+    )
+
+    def error(integers, scale):
+        return float(((x @ (integers * scale) - x @ weight) ** 2).mean())
+
+    assert error(*quantize_columns_for(weight, x)) < 0.3 * error(*quantize_columns(weight))
+
+
+@pytest.mark.parametrize("x", [np.zeros((4, 32)), np.ones((4, 32)), np.full((4, 32), 1e18)])
+def test_rounding_survives_inputs_that_say_nothing(x):
+    weight = np.random.default_rng(1).normal(size=(32, 16)).astype(np.float32)
+    integers, scale = quantize_columns_for(weight, x.astype(np.float32))
+    assert np.abs(integers * scale - weight).max() < 20 * scale.max()
+
+
+def test_packed_file_is_safetensors_with_every_tensor_aligned(tmp_path):
+    tensors = {
+        "odd": np.arange(5, dtype=np.int8),
+        "a": np.arange(32, dtype=np.float32).reshape(2, 16),
+        "b": np.arange(64, dtype=np.int8),
+        "ints": np.arange(16, dtype=np.int32),
+    }
+    path = tmp_path / "packed.safetensors"
+    write_packed(path, tensors, {"hello": [1, "x", None]})
+    found, about = read_packed(path)
+    assert about == {"hello": [1, "x", None]}
+    assert found.keys() == tensors.keys()
+    for name, tensor in load_file(path).items():
+        np.testing.assert_array_equal(tensor, tensors[name])
+        np.testing.assert_array_equal(found[name], tensors[name])
+        assert found[name].dtype == tensors[name].dtype
+        assert name == "odd" or found[name].ctypes.data % 64 == 0
+
+
+def test_damaged_packed_files_are_refused(tmp_path):
+    path = tmp_path / "packed.safetensors"
+    write_packed(path, {"a": np.zeros(64, np.float32)}, {})
+    whole = path.read_bytes()
+    header = json.dumps(
+        {"__metadata__": {"neuralcore": "{}"}, "a": {"dtype": "F32", "shape": [9], "data_offsets": [0, 4]}}
+    )
+    damaged = {
+        "cut": whole[:-1],
+        "cut in the header": whole[:30],
+        "short": b"abc",
+        "empty": b"",
+        "junk": bytes(range(256)) * 4,
+        "no packed model": len(b"{}").to_bytes(8, "little") + b"{}",
+        "sizes": len(header).to_bytes(8, "little") + header.encode() + bytes(64),
+    }
+    for data in damaged.values():
+        path.write_bytes(data)
+        with pytest.raises(ModelCorrupt, match="packed INT8 model"):
+            read_packed(path)
+    with pytest.raises(ModelCorrupt):
+        read_packed(tmp_path / "missing.safetensors")
+
+
+@pytest.mark.parametrize("name", checkpoints.MAKERS)
+def test_every_family_can_be_packed(name, tmp_path):
+    maker = checkpoints.MAKERS[name](checkpoints.SEEDS[name])
+    assert can_pack(maker.architecture)
+    ids = np.random.default_rng(2).integers(2, checkpoints.VOCABULARY, 60).astype(np.int32)
+    offsets = np.array([0, 1, 20, 60])
+    path = tmp_path / "packed.safetensors"
+    pack_model(maker.save(tmp_path), maker.architecture, TokenBatch(ids, offsets, np.diff(offsets)), path)
+    tensors, about = read_packed(path)
+    assert about["n_layers"] == checkpoints.N_LAYERS
+    assert tensors["layers.0.qkv.weight"].shape == (9, 12, 16, 4)
+    whole = tensors["layers.1.down.weight"].transpose(1, 3, 0, 2).reshape(checkpoints.WIDE, checkpoints.HIDDEN)
+    np.testing.assert_array_equal(tensors["layers.1.down.column_sum"], whole.sum(axis=0, dtype=np.int64))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"model_type": "t5"}, {"num_attention_heads": 4}, {"intermediate_size": 100}, {"hidden_size": 56}],
+)
+def test_what_the_kernels_do_not_know_is_not_packed(change):
+    assert not can_pack({**checkpoints.bert(1).architecture, **change})
