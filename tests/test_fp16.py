@@ -115,3 +115,15 @@ def test_unknown_activations_are_not_guessed(tmp_path):
     source = write(tmp_path / "model.onnx")
     with pytest.raises(UnsupportedModel, match="pass tokenizer_path"):
         quantize_model(source, tmp_path / "half.onnx", "fp16")
+
+
+def test_attention_over_one_packed_tensor_stays_fp32(tmp_path, tokenizer):
+    """As ONNX Runtime's optimizer writes it for GPUs; its kernels there are fp16 only, so it is not run here."""
+    from neuralcore.embedding.quantize.fp16 import _Plan
+    from neuralcore.embedding.quantize.model import Model
+
+    model = Model(write(tmp_path / "model.onnx"))
+    for inputs in (["x"], ["x", "", ""], ["x", "x"], ["x", "x", "x"]):
+        node = helper.make_node("MultiHeadAttention", inputs, ["attended"], domain="com.microsoft", num_heads=2)
+        model.nodes.append(node)
+        assert (node in _Plan(model, set())) is (inputs == ["x"] * 3)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,15 @@ def test_precision_is_made_once_and_then_loaded(tiny_folder, cache, makings, pre
     with load(tiny_folder, cache, precision) as engine:
         np.testing.assert_array_equal(engine.embed("the cat sat"), first)
     assert makings == [precision]
+
+
+def test_cached_variant_is_loaded_without_onnx(tiny_folder, cache):
+    load(tiny_folder, cache, "int8").close()
+    code = (
+        "import sys; from neuralcore.embedding import EmbeddingEngine as E; "
+        "E.from_pretrained(sys.argv[1], precision='int8', cache_dir=sys.argv[2]); assert 'onnx' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, tiny_folder, cache], check=True, timeout=60)
 
 
 def test_what_was_measured_is_kept_in_the_manifest(tiny_folder, cache):

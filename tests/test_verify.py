@@ -44,7 +44,7 @@ def test_int8_folder_that_was_moved_finds_its_source(int8_folder, cache, tmp_pat
 
 def test_int8_folder_whose_source_is_gone_or_another_says_so(int8_folder, tiny_folder, cache, tmp_path):
     shutil.rmtree(tiny_folder)
-    with pytest.raises(UnsupportedModel, match=r"it is int8 itself, and .*tiny, .* cannot be loaded .* reference="):
+    with pytest.raises(UnsupportedModel, match=r"is int8 itself, and .*tiny, .* cannot be loaded .* as the reference"):
         verify_model(int8_folder, reference="fp32", cache_dir=cache, offline=True)
     tiny_model.write(tiny_folder, seed=8)
     with pytest.raises(UnsupportedModel, match="is not any more what it was made from"):

@@ -40,9 +40,7 @@ def ensure_variant(store: Store, source: Manifest, precision: Precision, *, thor
     """
     if precision is Precision.INT8 and runs_natively(store, source):
         return ensure_packed(store, source, thorough=thorough)
-    from .models.graph_file import weight_files  # loads onnx, which a packed model does without
-
-    about = {"quantizer_version": QUANTIZER_VERSION, "weights": _states(weight_files(source.model_path))}
+    about = {"quantizer_version": QUANTIZER_VERSION, "weights": _weight_states(source)}
     if not source.graph_version and detect_quantization(source.model_path) is precision:
         return source  # an ONNX file used as it was found, and already what is asked for
 
@@ -52,9 +50,15 @@ def ensure_variant(store: Store, source: Manifest, precision: Precision, *, thor
     return store.ensure_variant(source, str(precision), about, make, thorough=thorough)
 
 
-def _states(files: Sequence[Path]) -> list[list[str | int]]:
-    """Name, size and time of files: of an ONNX file used as it was found, the manifest knows the graph only."""
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+def _weight_states(source: Manifest) -> list[list[str | int]]:
+    """Name, size and time of the files that hold the weights of an ONNX file that is used as it was found: there, the
+    manifest knows the graph only. What was built here, it knows whole, and nothing need be read.
+    """
+    if source.graph_version:
+        return []
+    from .models.graph_file import weight_files
+
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in weight_files(source.model_path)]
 
 
 def _make(source: Manifest, precision: Precision, folder: Path) -> Manifest:

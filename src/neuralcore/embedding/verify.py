@@ -102,7 +102,7 @@ def _load_fp32(
     own.close()
     origin, origin_revision = _origin(model)
     itself = f"it is {own.precision} itself"
-    advice = "name the fp32 model with reference="
+    advice = "name the fp32 model as the reference"
     if origin is None:
         raise UnsupportedModel(str(model), f"{itself}, and does not say what it was made from: {advice}")
     try:
@@ -138,7 +138,7 @@ def _checkpoint(model: str | PathLike[str], revision: str | None, store: Store) 
     if origin and (Path(origin).is_dir() or not Path(origin).is_absolute()):
         return _checkpoint(origin, origin_revision, store)
     reason = "sentence-transformers needs the model's checkpoint, which is not here"
-    raise UnsupportedModel(str(model), f"{reason}; name another model with reference=")
+    raise UnsupportedModel(str(model), f"{reason}; name another model as the reference")
 
 
 def _sentence_transformers(folder: Path, config: ModelConfig) -> Embed:

@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model")
 @click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default="fp32",
-    help="[default: fp32, or what an ONNX file in MODEL is]",
+    "--precision", type=click.Choice(PRECISIONS), default="fp32", help="[default: fp32, or that of MODEL's ONNX file]"
 )
 @click.option(
     "--reference",
@@ -46,16 +43,8 @@ def verify(model: str, precision: str, path: Path | None, as_json: bool, **optio
     bounds = BOUNDS[agreement.precision]  # of an ONNX file used as it is, what its graph says
     failed = failures(agreement, bounds)
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    **agreement.to_dict(),
-                    "precision": agreement.precision,
-                    "bounds": asdict(bounds),
-                    "passed": not failed,
-                }
-            )
-        )
+        verdict = {"precision": agreement.precision, "bounds": asdict(bounds), "passed": not failed}
+        click.echo(json.dumps({**agreement.to_dict(), **verdict}))
     else:
         _print(agreement, asdict(bounds), {failure.metric for failure in failed})
     for failure in failed:

@@ -96,6 +96,8 @@ class _Plan:
 
     def _allows(self, old: onnx.NodeProto) -> bool:
         """Whether types may change, and a half can hold all numbers."""
+        if old.op_type == "MultiHeadAttention" and sum(map(bool, old.input[:3])) < 3:
+            return False  # query, key and value in one tensor: how large their products are cannot be seen
         if self._fixed & set(old.output) or self._too_large & set(self._values(old)):
             return False
         constants = [old.input[index] for index in self.numbers(old) if old.input[index] in self._model.tensors]
