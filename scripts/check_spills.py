@@ -32,7 +32,7 @@ LOOPS = (
     Loop("avx512vnni", "multiply_tile<6, 4>", "vpdpbusd", 24),
     Loop("avx512vnni", "multiply_floats<6, 2>", r"vfn?madd\w+", 12),
     Loop("avxvnni", "multiply_tile<6, 2>", r"(\{vex\} )?vpdpbusd", 12),
-    Loop("avx2", "multiply_tile<6, 2>", "vpmaddubsw", 12),
+    Loop("avx2", "multiply_tile<4, 2>", "vpmaddubsw", 16),
     Loop("avx2", "multiply_floats<6, 2>", r"vfn?madd\w+", 12),
     Loop("neon", "multiply_tile<4, 4>", "sdot", 16, "aarch64-linux-gnu-objdump"),
     Loop("neon", "multiply_floats", "fmla", 12, "aarch64-linux-gnu-objdump"),

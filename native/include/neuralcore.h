@@ -5,12 +5,12 @@
  *
  * Numbers. A product is y = x @ w + b with
  *
- *     x[r][k] ~ row_scale[r] * (q[r][k] - row_zero[r]) / smooth[k]     q: 8 bits, found for each token by itself
+ *     x[r][k] ~ row_scale[r] * (q[r][k] - row_zero[r]) / smooth[k]     q: NC_LOWEST to NC_HIGHEST, for each token by itself
  *     w[k][c] ~ column_scale[c] * weight[k][c] / smooth'[k]            weight: -127 to 127, `smooth` multiplied in beforehand
  *
  *     y[r][c] = row_scale[r] * column_scale[c] * (sum_k q[r][k] weight[k][c] - row_zero[r] * column_sum[c]) + bias[c]
  *
- * The sum is exact: |q| <= 128, |weight| <= 127, and n_in <= 2^16 keep it below 2^31. So a row's result depends neither on the
+ * The sum is exact: |q| <= 96, |weight| <= 127, and n_in <= 2^16 keep it below 2^31. So a row's result depends neither on the
  * rows beside it nor on how the work is cut.
  */
 #ifndef NEURALCORE_H
@@ -24,16 +24,21 @@ extern "C" {
 #endif
 
 #define NC_API __attribute__((visibility("default")))
-#define NC_ABI_VERSION 1
+#define NC_ABI_VERSION 2
 #define NC_PANEL 16 /* columns of a panel of packed weights */
 #define NC_GROUP 4  /* neighbours in k that lie side by side in it */
-#define NC_PAIR 128 /* what weights k and k + 1 of a column add up to at most, k even, the positive and the negative ones
-                       apart: 255 * 128 fits in 16 bits, where AVX2 adds two products */
+
+/* AVX2 without VNNI adds four products in 16 bits: of k = 8 i + 2 j + {0, 1, 4, 5}, j 0 or 1. They fit there since activations
+   have 191 steps, and four such weights of a column add up to NC_FOUR at most, the positive and the negative ones apart:
+   191 * 171 < 2^15. Fewer steps make activations coarser, more make weights so; 191 gave the least error. */
+#define NC_LOWEST (-96)
+#define NC_HIGHEST 95
+#define NC_FOUR 171
 
 enum nc_activation { NC_GELU = 0, NC_GELU_TANH = 1, NC_RELU = 2, NC_SWIGLU = 3 };
 enum nc_pooling { NC_POOL_CLS = 0, NC_POOL_MEAN = 1, NC_POOL_MAX = 2, NC_POOL_LAST = 3 };
 
-/* A packed product. n_in is a multiple of NC_GROUP, n_out of NC_PANEL. */
+/* A packed product. n_in is a multiple of 2 NC_GROUP, n_out of NC_PANEL. */
 typedef struct nc_product {
     const int8_t *weight;        /* [n_out / 16][n_in / 4][16][4] */
     const float *column_scale;   /* [n_out] */

@@ -136,8 +136,10 @@ private:
         if (!quantized_) return y;
         double low = 0, high = 0;
         for (double value : y) low = std::min(low, value), high = std::max(high, value);
-        const double scale = std::max((high - low) / 255, 1e-30), zero = std::nearbyint(-low / scale) - 128;
-        for (double &value : y) value = (std::clamp(std::nearbyint(value / scale) + zero, -128.0, 127.0) - zero) * scale;
+        const double scale = std::max((high - low) / (NC_HIGHEST - NC_LOWEST), 1e-30);
+        const double zero = std::nearbyint(-low / scale) + NC_LOWEST;
+        for (double &value : y)
+            value = (std::clamp(std::nearbyint(value / scale) + zero, (double)NC_LOWEST, (double)NC_HIGHEST) - zero) * scale;
         return y;
     }
 

@@ -16,14 +16,18 @@ struct Product {
     }
     Product(const Product &) = delete;
 
-    // (k, c) to -127 ... 127. The second of two neighbours is made smaller where they would break NC_PAIR.
+    // (k, c) to -127 ... 127. Made smaller where it would break NC_FOUR with those before it.
     template <typename Weight>
     void fill(Weight weight_of) {
         for (int64_t c = 0; c < view.n_out; ++c) {
             column_sum[c] = 0;
             for (int64_t k = 0; k < view.n_in; ++k) {
-                const int before = k % 2 ? weight[reference::packed_place(k - 1, c, view.n_in)] : 0;
-                const int least = -NC_PAIR - std::min(before, 0), most = NC_PAIR - std::max(before, 0);
+                int least = -NC_FOUR, most = NC_FOUR;
+                for (int64_t other = k / 8 * 8; other < k; ++other)
+                    if (other % 4 / 2 == k % 4 / 2) {
+                        const int before = weight[reference::packed_place(other, c, view.n_in)];
+                        least -= std::min(before, 0), most -= std::max(before, 0);
+                    }
                 const int8_t w = (int8_t)std::clamp((int)weight_of(k, c), least, most);
                 weight[reference::packed_place(k, c, view.n_in)] = w;
                 column_sum[c] += w;

@@ -10,13 +10,13 @@ using nc::Finish;
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr int64_t kColumns = 144;
+constexpr int64_t kInputs = 8, kColumns = 144;
 
 // A product of zeros gives its bias: y = x, or y = 1 behind the gate x.
 std::vector<float> apply(const nc_kernels &kernels, Finish finish, const std::vector<float> &grid) {
-    suite::Product product(NC_GROUP, kColumns);
+    suite::Product product(kInputs, kColumns);
     suite::Rows rows(kernels, 1, 64);
-    for (int64_t k = 0; k < NC_GROUP; ++k) rows.set(0, k, 0);
+    for (int64_t k = 0; k < kInputs; ++k) rows.set(0, k, 0);
     rows.scale[0] = 1, rows.zero[0] = 0;
     std::vector<float> results;
     for (size_t start = 0; start < grid.size(); start += kColumns) {

@@ -9,6 +9,7 @@ using suite::Rows;
 
 namespace {
 
+constexpr int N_STEPS = NC_HIGHEST - NC_LOWEST;
 constexpr float kInfinity = std::numeric_limits<float>::infinity(), kNaN = std::numeric_limits<float>::quiet_NaN();
 
 Rows quantize(const nc_kernels &kernels, const std::vector<float> &x, const std::vector<float> &smooth, int64_t stride) {
@@ -18,22 +19,22 @@ Rows quantize(const nc_kernels &kernels, const std::vector<float> &x, const std:
     return rows;
 }
 
-// The step is the range over 255, 0 is an integer, and every value is within half a step (and float32's rounding) of its own.
+// The step is the range over 191, 0 is an integer, and every value is within half a step (and float32's rounding) of its own.
 void check_row(const Rows &rows, int64_t row, const float *x, const float *smooth, int64_t n) {
     double low = 0, high = 0;
     for (int64_t i = 0; i < n; ++i) {
         low = std::min(low, (double)(x[i] * smooth[i]));
         high = std::max(high, (double)(x[i] * smooth[i]));
     }
-    const double step = (high - low) / 255, scale = rows.scale[row];
+    const double step = (high - low) / N_STEPS, scale = rows.scale[row];
     if (high - low > 1e-30) CHECK(std::fabs(scale - step) <= 3e-7 * step, "row %ld: step %g, expected %g", row, scale, step);
-    CHECK(rows.zero[row] >= -128 && rows.zero[row] <= 127, "row %ld: zero %d", row, rows.zero[row]);
+    CHECK(rows.zero[row] >= NC_LOWEST && rows.zero[row] <= NC_HIGHEST, "row %ld: zero %d", row, rows.zero[row]);
     for (int64_t i = 0; i < n; ++i) {
         const int32_t q = rows.get(row, i);
         const double value = (double)(x[i] * smooth[i]), error = std::fabs((q - rows.zero[row]) * scale - value);
         // Clamped where rounding the zero moved an end of the range out by up to half a step: so an end may be a whole step off.
-        const double allowed = q == -128 || q == 127 ? 1.001 : 0.501;
-        CHECK(q >= -128 && q <= 127, "row %ld, %ld: %d", row, i, q);
+        const double allowed = q == NC_LOWEST || q == NC_HIGHEST ? 1.001 : 0.501;
+        CHECK(q >= NC_LOWEST && q <= NC_HIGHEST, "row %ld, %ld: %d", row, i, q);
         CHECK(error <= allowed * scale, "row %ld, %ld: %g became %d (zero %d), %g steps off", row, i, value, q, rows.zero[row],
               error / scale);
         if (value == 0) CHECK(q == rows.zero[row], "row %ld: 0 became %d, not %d", row, q, rows.zero[row]);
@@ -57,16 +58,16 @@ TEST("quantized values are within half a step of themselves") {
     }
 }
 
-TEST("whole numbers from -128 to 127 are their own integers, ties go to even") {
-    const int64_t n = 256;
+TEST("whole numbers from lowest to highest are their own integers, ties go to even") {
+    const int64_t n = N_STEPS + 1;
     std::vector<float> x(2 * n), smooth(n, 1);
-    for (int64_t i = 0; i < n; ++i) x[i] = (float)(i - 128);
-    for (int64_t i = 0; i < n; ++i) x[n + i] = (float)(i - 128) + (i > 0 && i < 255 ? 0.5f : 0);
+    for (int64_t i = 0; i < n; ++i) x[i] = (float)(i + NC_LOWEST);
+    for (int64_t i = 0; i < n; ++i) x[n + i] = (float)(i + NC_LOWEST) + (i > 0 && i < N_STEPS ? 0.5f : 0);
     const Rows rows = quantize(kernels, x, smooth, n);
     for (int64_t i = 0; i < n; ++i) {
-        CHECK(rows.get(0, i) == i - 128, "%ld became %d", i - 128, rows.get(0, i));
+        CHECK(rows.get(0, i) == i + NC_LOWEST, "%ld became %d", i + NC_LOWEST, rows.get(0, i));
         const int32_t even = (int32_t)std::nearbyint(x[n + i]);
-        CHECK(rows.get(1, i) == std::min(even, 127), "%g became %d", x[n + i], rows.get(1, i));
+        CHECK(rows.get(1, i) == std::min(even, NC_HIGHEST), "%g became %d", x[n + i], rows.get(1, i));
     }
     CHECK(rows.scale[0] == 1 && rows.zero[0] == 0, "step %g, zero %d", rows.scale[0], rows.zero[0]);
 }
@@ -105,9 +106,9 @@ TEST("NaN, infinite and overflowing rows become some integers in range, their ne
             x[n + 3] = bad, x[n + 9] = -bad, smooth[3] = smooth_value;
             const Rows rows = quantize(kernels, x, smooth, n);
             for (int64_t row = 0; row < 3; ++row) {
-                CHECK(rows.zero[row] >= -128 && rows.zero[row] <= 127, "%g: zero %d", bad, rows.zero[row]);
+                CHECK(rows.zero[row] >= NC_LOWEST && rows.zero[row] <= NC_HIGHEST, "%g: zero %d", bad, rows.zero[row]);
                 for (int64_t i = 0; i < n; ++i)
-                    CHECK(rows.get(row, i) >= -128 && rows.get(row, i) <= 127, "%g: %d", bad, rows.get(row, i));
+                    CHECK(rows.get(row, i) >= NC_LOWEST && rows.get(row, i) <= NC_HIGHEST, "%g: %d", bad, rows.get(row, i));
             }
             if (smooth_value == 1) check_row(rows, 2, &x[2 * n], smooth.data(), n);
         }

@@ -1,5 +1,5 @@
-// vpdpbusd: four products of u8 and s8 added to each 32-bit lane. Activations are stored as q + 128; the tile's sums start at
-// -128 times the sum of the weights.
+// vpdpbusd: four products of u8 and s8 added to each 32-bit lane. Activations are stored as q + 96; the tile's sums start at
+// -96 times the sum of the weights.
 //
 // The instruction is written as asm: GCC 12 keeps the sums in registers then, and moves them through the stack with the
 // intrinsic. NEURALCORE_EMULATE, for tests on other machines, computes the same in C++.
@@ -11,18 +11,18 @@ namespace {
 
 template <int vectors>
 struct VnniDot {
-    static constexpr int ROWS = 6, VECTORS = vectors;
-    static constexpr int32_t OFFSET = 128;
+    static constexpr int ROWS = 6, VECTORS = vectors, STEPS = 1;
+    static constexpr int32_t OFFSET = -NC_LOWEST;
 
-    static void add(I &total, I word, I weights) {
+    static void add(I &total, const I (&word)[1], const I (&weights)[1]) {
 #ifdef NEURALCORE_EMULATE
         uint8_t a[LANES * 4];
         int8_t b[LANES * 4];
-        std::memcpy(a, &word, sizeof a);
-        std::memcpy(b, &weights, sizeof b);
+        std::memcpy(a, word, sizeof a);
+        std::memcpy(b, weights, sizeof b);
         for (int i = 0; i < LANES * 4; ++i) total[i / 4] += a[i] * b[i];
 #else
-        asm(NC_DPBUSD " %2, %1, %0" : NC_REGISTER(total) : "v"(word), "v"(weights));
+        asm(NC_DPBUSD " %2, %1, %0" : NC_REGISTER(total) : "v"(word[0]), "v"(weights[0]));
 #endif
     }
 };

@@ -12,11 +12,11 @@
 namespace {
 
 struct Dot {
-    static constexpr int ROWS = 4, VECTORS = 4;  // 6 rows: GCC 12 puts sums on the stack
+    static constexpr int ROWS = 4, VECTORS = 4, STEPS = 1;  // 6 rows: GCC 12 puts sums on the stack
     static constexpr int32_t OFFSET = 0;
 
-    static void add(I &total, I word, I weights) {
-        asm("sdot %0.4s, %1.16b, %2.16b" : "+w"(total) : "w"(word), "w"(weights));  // the intrinsic: sums on the stack
+    static void add(I &total, const I (&word)[1], const I (&weights)[1]) {
+        asm("sdot %0.4s, %1.16b, %2.16b" : "+w"(total) : "w"(word[0]), "w"(weights[0]));  // the intrinsic: sums on the stack
     }
 };
 

@@ -1,15 +1,15 @@
 // The product of quantized rows and packed weights, and what happens to its results.
 //
 // A tile is up to ROWS rows by VECTORS vectors of columns, whose sums stay in registers while k runs. Each step takes one word
-// (4 bytes) of every row, repeated in all lanes, and as many inputs of each column: `Dot::add`. Panels are the outer loop, so
-// that a panel's weights come from the first cache for all rows but the first.
+// (4 bytes) of every row, repeated in all lanes, and as many inputs of each column; `Dot::add` takes STEPS of them at once.
+// Panels are the outer loop, so that a panel's weights come from the first cache for all rows but the first.
 #pragma once
 
 #include "math.h"
 
 namespace {
 
-constexpr int ROWS = Dot::ROWS;
+constexpr int ROWS = Dot::ROWS, STEPS = Dot::STEPS;
 constexpr int64_t TILE_COLUMNS = Dot::VECTORS * LANES;
 constexpr int VECTORS_PER_PANEL = NC_PANEL / LANES;
 
@@ -32,18 +32,20 @@ void multiply_tile(const uint8_t *q, int64_t stride, const int8_t *weight, int64
     const uint8_t *row[rows];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r) row[r] = q + r * stride;
-    for (int64_t step = 0; step < n_steps; ++step) {
-        I w[vectors];
+    for (int64_t step = 0; step < n_steps; step += STEPS) {
+        I w[vectors][STEPS];
 #pragma GCC unroll 8
-        for (int v = 0; v < vectors; ++v) w[v] = load_weights(weight, v, panel_stride);
+        for (int s = 0; s < STEPS; ++s, weight += NC_PANEL * NC_GROUP)
+#pragma GCC unroll 8
+            for (int v = 0; v < vectors; ++v) w[v][s] = load_weights(weight, v, panel_stride);
 #pragma GCC unroll 8
         for (int r = 0; r < rows; ++r) {
-            const I word = repeat_word(row[r]);
-            row[r] += NC_GROUP;
+            I word[STEPS];
+#pragma GCC unroll 8
+            for (int s = 0; s < STEPS; ++s, row[r] += NC_GROUP) word[s] = repeat_word(row[r]);
 #pragma GCC unroll 8
             for (int v = 0; v < vectors; ++v) Dot::add(total[r][v], word, w[v]);
         }
-        weight += NC_PANEL * NC_GROUP;
     }
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r)
@@ -70,8 +72,8 @@ Tile tile_of(int rows, int vectors) {
         case 2: return tile_of<2>(vectors);
         case 3: return tile_of<3>(vectors);
         case 4: return tile_of<4>(vectors);
-        case 5: return tile_of<5>(vectors);
-        default: return tile_of<6>(vectors);
+        case 5: return tile_of<ROWS < 5 ? ROWS : 5>(vectors);
+        default: return tile_of<ROWS>(vectors);
     }
 }
 

@@ -42,7 +42,10 @@ void embed(const nc_model &model, const nc_batch &batch, float *x, int64_t first
     }
 }
 
-// q = round(x * smooth / scale) + zero, with the row's own range, 0 included, on -128 to 127. 0 has an integer of its own.
+constexpr int N_STEPS = NC_HIGHEST - NC_LOWEST;
+
+// q = round(x * smooth / scale) + zero, with the row's own range, 0 included, on NC_LOWEST to NC_HIGHEST. 0 has an integer of
+// its own.
 void quantize(const float *x, const float *smooth, nc::Quantized to, int64_t n, int64_t first, int64_t last) {
     for (int64_t row = first; row < last; ++row) {
         const float *from = x + row * n;
@@ -53,14 +56,15 @@ void quantize(const float *x, const float *smooth, nc::Quantized to, int64_t n, 
             high = larger(value, high);
         }
         const float least = smallest(low), range = largest(high) - least;
-        const float scale = range > 1e-30f ? range / 255 : 1e-30f, inverse = 1 / scale;
-        const int32_t zero = (int32_t)std::lrint(std::fmin(std::fmax(-least * inverse, 0.0f), 255.0f)) - 128;
+        const float scale = range > 1e-30f ? range / N_STEPS : 1e-30f, inverse = 1 / scale;
+        const int32_t zero = (int32_t)std::lrint(std::fmin(std::fmax(-least * inverse, 0.0f), (float)N_STEPS)) + NC_LOWEST;
+        const F lowest = splat((float)(NC_LOWEST - zero)), highest = splat((float)(NC_HIGHEST - zero));
         to.scale[row] = scale;
         to.zero[row] = zero;
         uint8_t *values = to.values + row * to.stride;
         for (int64_t i = 0; i < n; i += LANES) {
             const F steps = load(from + i) * load(smooth + i) * inverse;
-            const I q = nearest(smaller(larger(steps, splat(-128.0f - zero)), splat(127.0f - zero)));
+            const I q = nearest(smaller(larger(steps, lowest), highest));
             pack_bytes(values + i, q + (zero + Dot::OFFSET));
         }
     }

@@ -20,7 +20,7 @@ from .config import PoolingStrategy
 from .errors import InferenceError, ModelCorrupt, ProviderUnavailable
 from .types import TokenBatch, Vectors
 
-_ABI_VERSION = 1
+_ABI_VERSION = 2
 _PORTABLE = "scalar"  # for tests: ONNX Runtime's INT8 is faster
 _ALIGNMENT = 64
 _FILES = ("libneuralcore.so", "libneuralcore.dylib")

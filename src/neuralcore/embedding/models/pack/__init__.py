@@ -22,7 +22,7 @@ FAMILIES = ("bert", "mpnet", "nomic_bert")
 
 PACKED_SUFFIX = ".safetensors"
 
-PACK_VERSION = 2
+PACK_VERSION = 3
 """Raised whenever what is written changes: cached files are then made anew."""
 
 

@@ -15,6 +15,7 @@ from .stack import Linear
 PANEL, GROUP = 16, 4
 """Columns of a panel, and neighbours in k that lie side by side in it: as native/include/neuralcore.h says."""
 
+_LOWEST, _HIGHEST = -96, 95  # integers of inputs
 _SHARES = (0.0, 0.35, 0.5, 0.6, 0.7, 0.8)  # of an outlier that moves into the weights
 _SAMPLED_TOKENS = 1024
 
@@ -92,9 +93,9 @@ def pack_columns(integers: NDArray[np.int8]) -> NDArray[np.int8]:
 def quantize_rows(x: Array) -> tuple[Array, Array]:
     """What the kernels make of an input: whole numbers less their zero, float32 (rows, in), and scales (rows, 1)."""
     low, high = np.minimum(x.min(axis=1, keepdims=True), 0), np.maximum(x.max(axis=1, keepdims=True), 0)
-    scale = np.maximum((high - low) / np.float32(255), np.float32(1e-30))
-    zero = np.rint(-low / scale) - 128
-    return np.clip(np.rint(x / scale) + zero, -128, 127) - zero, scale
+    scale = np.maximum((high - low) / np.float32(_HIGHEST - _LOWEST), np.float32(1e-30))
+    zero = np.rint(-low / scale) + _LOWEST
+    return np.clip(np.rint(x / scale) + zero, _LOWEST, _HIGHEST) - zero, scale
 
 
 def _smoothing(activations: Array, weights: Array, share: float) -> Array:
