@@ -24,7 +24,10 @@ from neuralcore.embedding import (
 )
 from neuralcore.embedding import packed as packed_module
 from neuralcore.embedding.kernels import choose_isa, compiled_isas, is_usable
+from neuralcore.embedding.models.build.checkpoint import Checkpoint
 from neuralcore.embedding.models.pack import pack_model
+from neuralcore.embedding.models.pack.families import read_stack
+from neuralcore.embedding.models.pack.forward import embed_tokens, run_layer
 from neuralcore.embedding.native_encoder import NativeEncoder
 from neuralcore.embedding.pooling import normalize, pool
 from neuralcore.embedding.types import TokenBatch
@@ -80,8 +83,25 @@ def test_vectors_are_near_those_of_transformers(packed, isa, pooling, normalized
         expected = normalize(expected) if normalized else expected
         found = encoder.encode(tokens_of([row[:length] for row, length in zip(ids, lengths, strict=True)]))
         cosines = (normalize(found) * normalize(expected)).sum(axis=1)
-        assert cosines.min() > 0.99, shape
-        assert np.linalg.norm(found - expected, axis=1).max() < 0.14 * np.linalg.norm(expected, axis=1).max()
+        assert cosines.min() > 0.97, shape
+        assert np.linalg.norm(found - expected, axis=1).max() < 0.24 * np.linalg.norm(expected, axis=1).max()
+
+
+def test_400_random_texts_are_near_fp32(packed, tmp_path):
+    name, path = packed
+    maker = checkpoints.MAKERS[name](checkpoints.SEEDS[name])
+    with Checkpoint(maker.save(tmp_path)) as checkpoint:
+        stack = read_stack(checkpoint, maker.architecture)
+    texts = random_texts(400, 40, seed=3)
+    expected = []
+    for text in texts:
+        x = embed_tokens(stack, text.astype(np.int32))
+        for layer in stack.layers:
+            x = run_layer(stack, layer, x, lambda name, value: None)
+        expected.append(x.mean(axis=0))
+    cosines = (normalize(np.stack(expected)) * open_packed(path).encode(tokens_of(texts))).sum(axis=1)
+    assert cosines.mean() >= 0.999
+    assert cosines.min() >= 0.99
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -274,8 +294,8 @@ def native_minilm(minilm_cache):
 
 def test_minilm_stays_near_fp32_in_a_quarter_of_the_size(native_minilm, minilm, texts):
     cosines = (native_minilm.embed_batch(texts) * minilm.embed_batch(texts)).sum(axis=1)
-    assert cosines.mean() >= 0.999
-    assert cosines.min() >= 0.997
+    assert cosines.mean() >= 0.9995
+    assert cosines.min() >= 0.998
     assert native_minilm._model_path.stat().st_size <= 0.262 * 90_868_376  # the checkpoint
 
 

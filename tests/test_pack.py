@@ -14,7 +14,7 @@ from neuralcore.embedding.models.pack import can_pack, pack_model
 from neuralcore.embedding.models.pack.families import read_stack
 from neuralcore.embedding.models.pack.file import read_packed, write_packed
 from neuralcore.embedding.models.pack.forward import embed_tokens, run_layer
-from neuralcore.embedding.models.pack.integers import pack_columns, quantize_rows
+from neuralcore.embedding.models.pack.integers import hadamard, pack_columns, quantize_rows
 from neuralcore.embedding.models.pack.positions import position_ids
 from neuralcore.embedding.models.pack.rounding import quantize_columns, quantize_columns_for
 from neuralcore.embedding.types import TokenBatch
@@ -72,6 +72,16 @@ def test_rows_are_near_their_integers_and_0_is_exact(seed, size, shift):
     assert (np.abs(steps * scale - x).max(axis=1) <= 1.01 * ranges / 191).all()
     assert (steps[:, 7] == 0).all()
     assert (steps.max(axis=1) - steps.min(axis=1) <= 191).all()
+
+
+@pytest.mark.parametrize("n", [16, 48, 96, 192, 384])
+def test_hadamard_transform_has_the_signs_of_its_definition(n):
+    block = next(size for size in (128, 64, 32, 16) if n % size == 0)
+    transformed = hadamard(np.eye(n, dtype=np.float32))
+    for i in range(n):
+        for k in range(n):
+            parity = bin(i % block & k % block).count("1") % 2
+            assert transformed[i, k] == (0 if i // block != k // block else 1 - 2 * parity)
 
 
 def test_rounding_for_inputs_beats_rounding_to_the_nearest_on_these_inputs():

@@ -52,15 +52,15 @@ struct Shape {
 double measure(const nc_kernels &kernels, const Shape &s) {
     std::vector<int8_t> weight(s.n_in * s.n_out + 64);
     for (int8_t &w : weight) w = std::rand() % 255 - 127;
-    std::vector<float> column_scale(s.n_out, 1e-4f), bias(s.n_out, 0.1f), smooth(s.n_in, 1.0f), row_scale(s.tokens);
+    std::vector<float> column_scale(s.n_out, 1e-4f), bias(s.n_out, 0.1f), scratch(s.n_in), row_scale(s.tokens);
     std::vector<int32_t> column_sum(s.n_out, 3), row_zero(s.tokens);
-    const nc_product product{weight.data(), column_scale.data(), column_sum.data(), bias.data(), smooth.data(),
+    const nc_product product{weight.data(), column_scale.data(), column_sum.data(), bias.data(),
                              (int32_t)s.n_in, (int32_t)s.n_out};
     std::vector<float> x(s.tokens * s.n_in), out(s.tokens * s.n_out);
     for (float &value : x) value = std::rand() / (float)RAND_MAX - 0.5f;
     std::vector<uint8_t> values(s.tokens * s.n_in);
     const nc::Quantized q{values.data(), row_scale.data(), row_zero.data(), s.n_in};
-    kernels.quantize(x.data(), smooth.data(), q, s.n_in, 0, s.tokens);
+    kernels.quantize(x.data(), scratch.data(), q, s.n_in, 0, s.tokens);
     double best = 0;
     for (int round = 0; round < 30; ++round) {
         const auto start = Clock::now();

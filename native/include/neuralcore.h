@@ -5,8 +5,10 @@
  *
  * Numbers. A product is y = x @ w + b with
  *
- *     x[r][k] ~ row_scale[r] * (q[r][k] - row_zero[r]) / smooth[k]     q: NC_LOWEST to NC_HIGHEST, for each token by itself
- *     w[k][c] ~ column_scale[c] * weight[k][c] / smooth'[k]            weight: -127 to 127, `smooth` multiplied in beforehand
+ *     (x H)[r][k]     ~ row_scale[r] * (q[r][k] - row_zero[r])     q: NC_LOWEST to NC_HIGHEST, for each token by itself
+ *     (H^-1 w)[k][c]  ~ column_scale[c] * weight[k][c]             weight: -127 to 127
+ *
+ * where H is Sylvester's Hadamard matrix of 1 and -1, in blocks of the greatest power of two that divides n_in, NC_BLOCK at most:
  *
  *     y[r][c] = row_scale[r] * column_scale[c] * (sum_k q[r][k] weight[k][c] - row_zero[r] * column_sum[c]) + bias[c]
  *
@@ -27,6 +29,7 @@ extern "C" {
 #define NC_ABI_VERSION 2
 #define NC_PANEL 16 /* columns of a panel of packed weights */
 #define NC_GROUP 4  /* neighbours in k that lie side by side in it */
+#define NC_BLOCK 128
 
 /* AVX2 without VNNI adds four products in 16 bits: of k = 8 i + 2 j + {0, 1, 4, 5}, j 0 or 1. They fit there since activations
    have 191 steps, and four such weights of a column add up to NC_FOUR at most, the positive and the negative ones apart:
@@ -38,13 +41,12 @@ extern "C" {
 enum nc_activation { NC_GELU = 0, NC_GELU_TANH = 1, NC_RELU = 2, NC_SWIGLU = 3 };
 enum nc_pooling { NC_POOL_CLS = 0, NC_POOL_MEAN = 1, NC_POOL_MAX = 2, NC_POOL_LAST = 3 };
 
-/* A packed product. n_in is a multiple of 2 NC_GROUP, n_out of NC_PANEL. */
+/* A packed product. n_in and n_out are multiples of 16. */
 typedef struct nc_product {
     const int8_t *weight;        /* [n_out / 16][n_in / 4][16][4] */
     const float *column_scale;   /* [n_out] */
     const int32_t *column_sum;   /* [n_out], of the integers */
     const float *bias;           /* [n_out] */
-    const float *smooth;         /* [n_in], multiplied to the input */
     int32_t n_in, n_out;
 } nc_product;
 
@@ -56,7 +58,7 @@ typedef struct nc_layer {
     nc_product qkv;   /* queries scaled by 1 / sqrt(head size) beforehand */
     nc_product out;
     nc_product up;
-    nc_product gate;  /* NC_SWIGLU only; its `smooth` is that of `up` */
+    nc_product gate;  /* NC_SWIGLU only */
     nc_product down;
     nc_norm attention_norm, output_norm;
 } nc_layer;

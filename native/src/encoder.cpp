@@ -31,6 +31,7 @@ struct Workspace {
     float *large;      // [tokens][3 * hidden] or [tokens][wide]
     float *gate;       // [tokens][wide], SwiGLU only
     Quantized q;
+    float *row;        // [widest] of one thread after the other
     float *attention;  // of one thread after the other
     int64_t attention_stride;
     size_t n_bytes;
@@ -48,6 +49,7 @@ Workspace lay_out(void *memory, const nc_model &m, int64_t n_tokens, int64_t lon
     w.q.values = arena.take<uint8_t>(n_tokens * widest);
     w.q.scale = arena.take<float>(n_tokens);
     w.q.zero = arena.take<int32_t>(n_tokens);
+    w.row = arena.take<float>(n_threads * widest);
     w.attention_stride = round_up(attention_floats(longest, m.hidden / m.n_heads), kLine);
     w.attention = arena.take<float>(w.attention_stride * n_threads);
     w.n_bytes = arena.used();
@@ -73,7 +75,7 @@ public:
             const nc_layer &layer = m_.layers[i];
             attend(layer);
             feed_forward(layer);
-            normalize(layer.output_norm, i + 1 < m_.n_layers ? m_.layers[i + 1].qkv.smooth : nullptr);
+            normalize(layer.output_norm, i + 1 < m_.n_layers);
         }
         pool();
     }
@@ -92,16 +94,16 @@ private:
     void embed() {
         const Range rows = share(n_tokens_);
         k_.embed(m_, b_, w_.x, rows.first, rows.last);
-        k_.quantize(w_.x, m_.layers[0].qkv.smooth, w_.q, m_.hidden, rows.first, rows.last);
+        quantize(w_.x, m_.hidden, rows);
         meet();
     }
 
     void attend(const nc_layer &layer) {
         multiply(layer.qkv, Finish::Plain, w_.large);
         attend_heads();
-        quantize(w_.context, layer.out);
+        quantize(w_.context, m_.hidden);
         multiply(layer.out, Finish::Add, w_.x, w_.x);
-        normalize(layer.attention_norm, layer.up.smooth);
+        normalize(layer.attention_norm, true);
     }
 
     void feed_forward(const nc_layer &layer) {
@@ -111,7 +113,7 @@ private:
         } else {
             multiply(layer.up, finish(), w_.large);
         }
-        quantize(w_.large, layer.down);
+        quantize(w_.large, m_.wide);
         multiply(layer.down, Finish::Add, w_.x, w_.x);
     }
 
@@ -129,17 +131,20 @@ private:
         meet();
     }
 
-    void quantize(const float *x, const nc_product &product) {
-        const Range rows = share(n_tokens_);
-        k_.quantize(x, product.smooth, w_.q, product.n_in, rows.first, rows.last);
+    void quantize(const float *x, int64_t n, Range rows) {
+        k_.quantize(x, w_.row + index_ * w_.q.stride, w_.q, n, rows.first, rows.last);
+    }
+
+    void quantize(const float *x, int64_t n) {
+        quantize(x, n, share(n_tokens_));
         meet();
     }
 
-    // LayerNorm of x, and its integers for the next product, if any.
-    void normalize(const nc_norm &norm, const float *smooth) {
+    // LayerNorm of x, and its integers if a product follows.
+    void normalize(const nc_norm &norm, bool product_follows) {
         const Range rows = share(n_tokens_);
         k_.normalize(w_.x, norm, m_.epsilon, m_.hidden, rows.first, rows.last);
-        if (smooth) k_.quantize(w_.x, smooth, w_.q, m_.hidden, rows.first, rows.last);
+        if (product_follows) quantize(w_.x, m_.hidden, rows);
         meet();
     }
 

@@ -48,7 +48,8 @@ struct nc_kernels {
     void (*embed)(const nc_model &, const nc_batch &, float *x, int64_t first, int64_t last);
     // x = LayerNorm(x), rows `first` to `last`.
     void (*normalize)(float *x, const nc_norm &, float epsilon, int64_t n, int64_t first, int64_t last);
-    void (*quantize)(const float *x, const float *smooth, nc::Quantized, int64_t n, int64_t first, int64_t last);
+    // Integers of the transformed rows `first` to `last`; scratch holds n floats.
+    void (*quantize)(const float *x, float *scratch, nc::Quantized, int64_t n, int64_t first, int64_t last);
     // Panels `first` to `last` of rows 0 to n_rows. `other` is out itself for Add, the gate for Gate.
     void (*multiply)(nc::Quantized, const nc_product &, nc::Finish, float *out, int64_t out_stride, const float *other,
                      int64_t n_rows, int64_t first, int64_t last);

@@ -71,9 +71,8 @@ private:
     nc_product product(int64_t n_in, int64_t n_out) {
         Product &p = products.emplace_back(n_in, n_out);
         p.fill([&](int64_t, int64_t) { return random_.integer(-127, 127); });
-        for (float &scale : p.column_scale) scale = random_.uniform(0.5f, 1.5f) / 73 / std::sqrt((float)n_in);
+        for (float &scale : p.column_scale) scale = random_.uniform(0.5f, 1.5f) / 73 / std::sqrt((float)(n_in * reference::block_of(n_in)));
         for (float &b : p.bias) b = random_.uniform(-0.3f, 0.3f);
-        for (float &s : p.smooth) s = random_.uniform(0.7f, 1.4f);
         return p.view;
     }
 
@@ -81,7 +80,7 @@ private:
         nc_layer l{};
         l.qkv = product(s.hidden, 3 * s.hidden), l.out = product(s.hidden, s.hidden);
         l.up = product(s.hidden, s.wide), l.down = product(s.wide, s.hidden);
-        if (s.activation == NC_SWIGLU) l.gate = product(s.hidden, s.wide), l.gate.smooth = l.up.smooth;
+        if (s.activation == NC_SWIGLU) l.gate = product(s.hidden, s.wide);
         l.attention_norm = norm(s.hidden), l.output_norm = norm(s.hidden);
         return l;
     }
@@ -130,9 +129,8 @@ private:
         }
     }
 
-    reference::Doubles smoothed(const nc_product &p, const reference::Doubles &x) const {
-        reference::Doubles y(x);
-        for (size_t k = 0; k < y.size(); ++k) y[k] *= p.smooth[k];
+    reference::Doubles rounded(const reference::Doubles &x) const {
+        reference::Doubles y = reference::hadamard(x);
         if (!quantized_) return y;
         double low = 0, high = 0;
         for (double value : y) low = std::min(low, value), high = std::max(high, value);
@@ -146,7 +144,7 @@ private:
     Rows multiply(const nc_product &p, const Rows &rows) const {
         Rows all;
         for (const reference::Doubles &row : rows) {
-            const reference::Doubles x = smoothed(p, row);
+            const reference::Doubles x = rounded(row);
             reference::Doubles &y = all.emplace_back(p.n_out);
             for (int64_t c = 0; c < p.n_out; ++c) {
                 for (int64_t k = 0; k < p.n_in; ++k) y[c] += x[k] * p.weight[reference::packed_place(k, c, p.n_in)];

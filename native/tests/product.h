@@ -11,8 +11,8 @@ namespace suite {
 
 struct Product {
     Product(int64_t n_in, int64_t n_out)
-        : weight(n_in * n_out), column_scale(n_out, 1), column_sum(n_out), bias(n_out), smooth(n_in, 1) {
-        view = {weight.data(), column_scale.data(), column_sum.data(), bias.data(), smooth.data(), (int32_t)n_in, (int32_t)n_out};
+        : weight(n_in * n_out), column_scale(n_out, 1), column_sum(n_out), bias(n_out) {
+        view = {weight.data(), column_scale.data(), column_sum.data(), bias.data(), (int32_t)n_in, (int32_t)n_out};
     }
     Product(const Product &) = delete;
 
@@ -38,7 +38,7 @@ struct Product {
     std::vector<int8_t> weight;
     std::vector<float> column_scale;
     std::vector<int32_t> column_sum;
-    std::vector<float> bias, smooth;
+    std::vector<float> bias;
     nc_product view;
 };
 

@@ -34,6 +34,17 @@ inline int64_t integer_product(const int32_t *q, int32_t zero, const nc_product 
     return total;
 }
 
+inline int64_t block_of(int64_t n) { return std::min<int64_t>(n & -n, NC_BLOCK); }
+
+inline Doubles hadamard(const Doubles &x) {
+    const int64_t n = (int64_t)x.size(), block = block_of(n);
+    Doubles y(n);
+    for (int64_t i = 0; i < n; ++i)
+        for (int64_t k = 0; k < block; ++k)
+            y[i] += x[i / block * block + k] * (__builtin_parityll(i % block & k) ? -1 : 1);
+    return y;
+}
+
 inline Doubles normalize(const Doubles &x, const nc_norm &norm, double epsilon) {
     const double n = (double)x.size();
     double mean = 0, variance = 0;

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "hadamard.h"
 #include "math.h"
 
 namespace {
@@ -44,17 +45,12 @@ void embed(const nc_model &model, const nc_batch &batch, float *x, int64_t first
 
 constexpr int N_STEPS = NC_HIGHEST - NC_LOWEST;
 
-// q = round(x * smooth / scale) + zero, with the row's own range, 0 included, on NC_LOWEST to NC_HIGHEST. 0 has an integer of
-// its own.
-void quantize(const float *x, const float *smooth, nc::Quantized to, int64_t n, int64_t first, int64_t last) {
+// q = round(x / scale) + zero of the transformed x, with the row's own range, 0 included, on NC_LOWEST to NC_HIGHEST. 0 has an
+// integer of its own. `scratch` holds n floats.
+void quantize(const float *x, float *scratch, nc::Quantized to, int64_t n, int64_t first, int64_t last) {
     for (int64_t row = first; row < last; ++row) {
-        const float *from = x + row * n;
         F low{}, high{};
-        for (int64_t i = 0; i < n; i += LANES) {
-            const F value = load(from + i) * load(smooth + i);
-            low = smaller(value, low);
-            high = larger(value, high);
-        }
+        transform(x + row * n, scratch, n, low, high);
         const float least = smallest(low), range = largest(high) - least;
         const float scale = range > 1e-30f ? range / N_STEPS : 1e-30f, inverse = 1 / scale;
         const int32_t zero = (int32_t)std::lrint(std::fmin(std::fmax(-least * inverse, 0.0f), (float)N_STEPS)) + NC_LOWEST;
@@ -63,8 +59,7 @@ void quantize(const float *x, const float *smooth, nc::Quantized to, int64_t n, 
         to.zero[row] = zero;
         uint8_t *values = to.values + row * to.stride;
         for (int64_t i = 0; i < n; i += LANES) {
-            const F steps = load(from + i) * load(smooth + i) * inverse;
-            const I q = nearest(smaller(larger(steps, lowest), highest));
+            const I q = nearest(smaller(larger(load(scratch + i) * inverse, lowest), highest));
             pack_bytes(values + i, q + (zero + Dot::OFFSET));
         }
     }

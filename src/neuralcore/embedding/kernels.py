@@ -43,7 +43,6 @@ class _Product(Structure):
         ("column_scale", _Floats),
         ("column_sum", _Ints),
         ("bias", _Floats),
-        ("smooth", _Floats),
         ("n_in", c_int32),
         ("n_out", c_int32),
     )
@@ -199,7 +198,6 @@ class NativeModel:
             column_scale=self._pointer(f"{name}.column_scale", (n_out,)),
             column_sum=self._pointer(f"{name}.column_sum", (n_out,)),
             bias=self._pointer(f"{name}.bias", (n_out,)),
-            smooth=self._pointer(f"{name}.smooth", (n_in,)),
             n_in=n_in,
             n_out=n_out,
         )

@@ -115,21 +115,14 @@ def _layer(layer: Layer, inputs: Mapping[str, NDArray[np.float32]]) -> Iterator[
         yield f"{norm}.weight", values.weight
         yield f"{norm}.bias", values.bias
     for name, product in _products(layer, inputs):
-        for part in ("weight", "column_scale", "column_sum", "bias", "smooth"):
+        for part in ("weight", "column_scale", "column_sum", "bias"):
             yield f"{name}.{part}", getattr(product, part)
 
 
 def _products(layer: Layer, inputs: Mapping[str, NDArray[np.float32]]) -> Iterator[tuple[str, PackedProduct]]:
-    from .integers import find_smoothing, pack_product
+    from .integers import pack_product
 
-    groups = {
-        "qkv": {"qkv": layer.qkv},
-        "out": {"out": layer.out},
-        "up": {"up": layer.up, **({"gate": layer.gate} if layer.gate else {})},
-        "down": {"down": layer.down},
-    }
-    for name, linears in groups.items():
-        x = inputs[name]
-        smooth = find_smoothing(list(linears.values()), x)
-        for part, linear in linears.items():
-            yield part, pack_product(linear, smooth, x)
+    linears = {"qkv": layer.qkv, "out": layer.out, "up": layer.up, "gate": layer.gate, "down": layer.down}
+    for name, linear in linears.items():
+        if linear is not None:
+            yield name, pack_product(linear, inputs["up" if name == "gate" else name])

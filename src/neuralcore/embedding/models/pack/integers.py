@@ -1,23 +1,21 @@
-"""Products as integers: smoothed by what goes into them, and packed as the kernels read them."""
+"""Products as integers, packed as the kernels read them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..build.checkpoint import Array
-from .rounding import quantize_columns, quantize_columns_for
+from .rounding import quantize_columns_for
 from .stack import Linear
 
-PANEL, GROUP = 16, 4
-"""Columns of a panel, and neighbours in k that lie side by side in it: as native/include/neuralcore.h says."""
+PANEL, GROUP, BLOCK = 16, 4, 128
+"""Columns of a panel, neighbours in k that lie side by side in it, and the largest block of the Hadamard transform: as
+native/include/neuralcore.h says."""
 
 _LOWEST, _HIGHEST = -96, 95  # integers of inputs
-_SHARES = (0.0, 0.35, 0.5, 0.6, 0.7, 0.8)  # of an outlier that moves into the weights
-_SAMPLED_TOKENS = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,58 +27,54 @@ class PackedProduct:
         column_scale: float32 (out,).
         column_sum: int32 (out,).
         bias: float32 (out,).
-        smooth: float32 (in,).
     """
 
     weight: NDArray[np.int8]
     column_scale: Array
     column_sum: NDArray[np.int32]
     bias: Array
-    smooth: Array
 
 
-def find_smoothing(linears: Sequence[Linear], x: Array) -> Array:
-    """What to multiply an input with, so that products with it have the least error: SmoothQuant (arXiv:2211.10438).
-
-    Args:
-        linears: the products with this input.
-        x: float32 (tokens, in), inputs that were seen.
-
-    Returns:
-        float32 (in,).
-    """
-    weight = np.concatenate([linear.weight for linear in linears], axis=1)
-    largest, heaviest = np.abs(x).max(axis=0), np.abs(weight).max(axis=1)
-    sample = x[:: max(1, len(x) // _SAMPLED_TOKENS)]
-    expected = sample @ weight
-
-    def error(smooth: Array) -> float:
-        steps, row_scale = quantize_rows(sample * smooth)
-        integers, scale = quantize_columns(np.divide(weight, smooth[:, None], dtype=np.float32))
-        found = (steps @ integers.astype(np.float32)) * scale * row_scale
-        return float(((found - expected) ** 2).sum())
-
-    return min((_smoothing(largest, heaviest, share) for share in _SHARES), key=error)
-
-
-def pack_product(linear: Linear, smooth: Array, x: Array) -> PackedProduct:
+def pack_product(linear: Linear, x: Array) -> PackedProduct:
     """Quantize and pack a product.
+
+    Inputs are transformed so that a few large ones among them do not make all steps large, and weights by the inverse
+    (QuaRot, arXiv:2404.00456).
 
     Args:
         linear: the product.
-        smooth: from `find_smoothing`.
         x: float32 (tokens, in), inputs that were seen: the mean error over them goes into the bias.
     """
-    integers, scale = quantize_columns_for(linear.weight / smooth[:, None], x * smooth)
-    steps, row_scale = quantize_rows(x * smooth)
+    transformed = hadamard(x)
+    weight = np.ascontiguousarray(hadamard(linear.weight.T).T) / np.float32(_block_of(x.shape[1]))
+    integers, scale = quantize_columns_for(weight, transformed)
+    steps, row_scale = quantize_rows(transformed)
     found = (steps @ integers.astype(np.float32)) * scale * row_scale
     return PackedProduct(
         weight=pack_columns(integers),
         column_scale=scale,
         column_sum=integers.sum(axis=0, dtype=np.int32),
         bias=(linear.bias - (found - x @ linear.weight).mean(axis=0)).astype(np.float32),
-        smooth=smooth,
     )
+
+
+def hadamard(x: Array) -> Array:
+    """The Hadamard transform of each row of float32 (rows, n), in blocks; not scaled.
+
+    Example:
+        >>> hadamard(np.array([[1, 2, 3, 5]], np.float32))
+        array([[11., -3., -5.,  1.]], dtype=float32)
+    """
+    matrix = np.ones((1, 1), np.float32)
+    while len(matrix) < _block_of(x.shape[1]):
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    blocks = x.reshape(len(x), -1, len(matrix))
+    result: Array = (blocks @ matrix).reshape(x.shape)
+    return result
+
+
+def _block_of(n: int) -> int:
+    return min(n & -n, BLOCK)
 
 
 def pack_columns(integers: NDArray[np.int8]) -> NDArray[np.int8]:
@@ -91,15 +85,8 @@ def pack_columns(integers: NDArray[np.int8]) -> NDArray[np.int8]:
 
 
 def quantize_rows(x: Array) -> tuple[Array, Array]:
-    """What the kernels make of an input: whole numbers less their zero, float32 (rows, in), and scales (rows, 1)."""
+    """What the kernels make of transformed inputs: whole numbers less their zero, float32 (rows, in); scales (rows, 1)."""
     low, high = np.minimum(x.min(axis=1, keepdims=True), 0), np.maximum(x.max(axis=1, keepdims=True), 0)
     scale = np.maximum((high - low) / np.float32(_HIGHEST - _LOWEST), np.float32(1e-30))
     zero = np.rint(-low / scale) + _LOWEST
     return np.clip(np.rint(x / scale) + zero, _LOWEST, _HIGHEST) - zero, scale
-
-
-def _smoothing(activations: Array, weights: Array, share: float) -> Array:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        factors = activations.astype(np.float64) ** share / weights.astype(np.float64) ** (1 - share)
-    usable = np.isfinite(factors) & (factors > 0)
-    return np.where(usable, 1 / np.where(usable, factors, 1), 1).astype(np.float32)

@@ -10,7 +10,7 @@ from ..build.checkpoint import Array
 _LARGEST = 127
 _DAMPING = 0.1  # of the mean square of an input, added to each: calibration texts are few (0.01 to 0.3 tried)
 _FOUR = 171  # what the positive or the negative ones of four neighbours may add up to (native/include/neuralcore.h)
-_FACTORS = (1.0, 1.15, 1.3, 1.5, 1.75, 2.0)  # of the scale with which a column's largest weight is 127
+_FACTORS = (1.0, 1.15, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0)  # of the scale with which a column's largest weight is 127
 _BLOCK = 64  # inputs whose errors are passed on together
 
 
@@ -25,8 +25,8 @@ def quantize_columns_for(weight: Array, x: Array) -> tuple[NDArray[np.int8], Arr
     """As `quantize_columns`, but each rounding error is made up for by the weights that are still to be rounded.
 
     GPTQ (arXiv:2210.17323): inputs that move together are taken from the inverse of their second moments; the largest
-    inputs are rounded first, while most others are left. No four neighbours of a column are so large together that their
-    products with an input would not fit in 16 bits: one is made smaller, and others make up for it.
+    inputs are rounded first, while most others are left. No four neighbours of a column are so large together that
+    their products with an input would not fit in 16 bits: one is made smaller, and others make up for it.
 
     Args:
         weight: float32 (in, out), inputs a multiple of 8.
