@@ -85,7 +85,7 @@ def pack_columns(integers: NDArray[np.int8]) -> NDArray[np.int8]:
 
 
 def quantize_rows(x: Array) -> tuple[Array, Array]:
-    """What the kernels make of transformed inputs: integers less their zero, float32 (rows, in), and scales (rows, 1)."""
+    """Integers as the kernels make them of transformed inputs, less zero: float32 (rows, in); and scales (rows, 1)."""
     low, high = np.minimum(x.min(axis=1, keepdims=True), 0), np.maximum(x.max(axis=1, keepdims=True), 0)
     scale = np.maximum((high - low) / np.float32(_HIGHEST - _LOWEST), np.float32(1e-30))
     zero = np.rint(-low / scale) + _LOWEST
