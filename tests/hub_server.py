@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 _LARGE = (".safetensors", ".onnx")
@@ -69,7 +70,7 @@ def _handler(state: HubState):
             if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(revision|tree)/([^/?]+)/?(\?.*)?", self.path):
                 self._api(match[1], match[2])
             elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path):
-                self._file(match[1], match[3])
+                self._file(match[1], unquote(match[3]))
             else:
                 self._missing("EntryNotFound")
 

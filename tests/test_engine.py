@@ -95,6 +95,10 @@ def test_cut_warns_when_asked(load):
     with load(truncation="warn") as engine:
         with pytest.warns(UserWarning, match="1 text was cut to 32 tokens; the first is text 3 with 82"):
             vectors = engine.embed_batch(TEXTS)
+        for call in (engine.embed, engine.embed_query, lambda text: engine.tokenize([text])):
+            with pytest.warns(UserWarning, match="text 0 with 82") as told:
+                call(TEXTS[3])
+            assert told[0].filename == __file__
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             engine.embed_batch(TEXTS[:3])
@@ -107,6 +111,7 @@ def test_call_of_several_windows_warns_once_of_all_that_was_cut(load):
         for call in (engine.embed_batch, lambda texts: list(engine.embed_stream(texts))):
             with pytest.warns(UserWarning, match="texts were cut") as told:
                 call(iter(texts))
+            assert told[0].filename == __file__
             assert [str(one.message) for one in told] == [
                 "3 texts were cut to 32 tokens; the first is text 1000 with 42"
             ]

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from neuralcore.embedding import EmbeddingEngine, InputError, ModelCorrupt, ModelUnavailable, UnsupportedModel
@@ -50,6 +51,21 @@ def test_mirror_on_loopback_delivers_a_model_that_embeds(hub, tiny_folder, tmp_p
     texts = ["the cat sat", "a dog ran under the tree"]
     np.testing.assert_array_equal(from_hub.embed_batch(texts), from_folder.embed_batch(texts))
     assert from_hub.max_tokens == 32
+
+
+def test_onnx_model_of_a_family_without_builder_brings_weights_of_any_name(tiny_folder, tmp_path):
+    source = shutil.copytree(tiny_folder, tmp_path / "source")
+    built = make_store(tmp_path / "other").ensure(str(tiny_folder))
+    model = onnx.load(str(built.model_path))
+    (source / "onnx").mkdir()
+    onnx.save(model, str(source / "onnx" / "model.onnx"), save_as_external_data=True, location="weights [1].bin")
+    (source / "model.safetensors").unlink()
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, "model_type": "electra"}))
+    expected = EmbeddingEngine.from_pretrained(tiny_folder, cache_dir=tmp_path / "other").embed("the cat sat")
+    with hub_server.running(repositories={REPOSITORY: source}) as hub:
+        engine = EmbeddingEngine.from_pretrained(REPOSITORY, cache_dir=tmp_path / "cache", endpoint=hub.url)
+    np.testing.assert_allclose(engine.embed("the cat sat"), expected, atol=1e-6)
 
 
 def test_second_load_makes_no_request_and_does_not_import_the_hub_client(hub, store):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from .arguments import Truncation
 from .errors import InputError
 from .types import TokenBatch
+
+_PACKAGE = __name__.partition(".")[0] + "."
 
 
 class CutTexts:
@@ -48,4 +51,14 @@ class CutTexts:
         """Tell of all of them in one warning, if that was asked for."""
         if self._mode == "warn" and self._n_texts:
             n_texts = "1 text was" if self._n_texts == 1 else f"{self._n_texts} texts were"
-            warnings.warn(f"{n_texts} cut to {self._limit} tokens; the first is {self._first}", stacklevel=3)
+            warnings.warn(
+                f"{n_texts} cut to {self._limit} tokens; the first is {self._first}", stacklevel=_level_of_caller()
+            )
+
+
+def _level_of_caller() -> int:
+    """For `warnings.warn` in the function that calls this: the first frame that is not the package's own."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -106,7 +106,24 @@ def _content_sha256(model: onnx.ModelProto, path: Path) -> str:
     return digest.hexdigest()
 
 
+def weight_names(path: Path) -> list[str]:
+    """As `weight_files`, but only their names, relative to the graph's folder; they need not be there.
+
+    Raises:
+        ModelCorrupt: as `weight_files`.
+    """
+    return _weight_names(read_graph(path), path)
+
+
 def _weight_files(model: onnx.ModelProto, path: Path) -> list[Path]:
+    files = [path.parent / name for name in _weight_names(model, path)]
+    for file in files:
+        if not file.is_file():
+            raise ModelCorrupt(str(file), expected="weights of the graph", actual="no such file")
+    return files
+
+
+def _weight_names(model: onnx.ModelProto, path: Path) -> list[str]:
     names = {
         entry.value
         for tensor in all_tensors(model.graph)
@@ -117,6 +134,4 @@ def _weight_files(model: onnx.ModelProto, path: Path) -> list[Path]:
     for name in sorted(names):
         if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
             raise ModelCorrupt(str(path), expected="weights in files beside it", actual=name)
-        if not (path.parent / name).is_file():
-            raise ModelCorrupt(str(path.parent / name), expected="weights of the graph", actual="no such file")
-    return [path.parent / name for name in sorted(names)]
+    return sorted(names)

@@ -6,6 +6,7 @@ import hashlib
 import re
 import socket
 import sys
+from glob import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -61,14 +62,20 @@ def fetch_snapshot(
         folder = snapshot(patterns)
     if local_only and not _has_weights(folder):
         raise FileNotFoundError("it is there in part only")
-    try:
+
+    def whole(*, force: bool = False) -> Path:
+        folder = snapshot(patterns, force=force)
+        others = _files_of_graph(folder)
+        folder = snapshot(patterns + others, force=force) if others else folder
         _check(folder, spec)
+        return folder
+
+    try:
+        return whole()
     except ModelCorrupt:
         if local_only:
             raise
-        folder = snapshot(patterns, force=True)
-        _check(folder, spec)
-    return folder
+        return whole(force=True)
 
 
 def _check_reachable(endpoint: str) -> None:
@@ -86,6 +93,17 @@ def _patterns(folder: Path) -> list[str]:
     if model.architecture.get("model_type") not in FAMILIES:
         return _SMALL_FILES + _ONNX_FILES
     return [*_SMALL_FILES, (model.encoder_path.relative_to(folder) / SAFETENSORS).as_posix()]
+
+
+def _files_of_graph(folder: Path) -> list[str]:
+    """Files that an ONNX model keeps its weights in, whatever their names; none where there is a checkpoint."""
+    model = ModelFolder(folder)
+    if model.safetensors_path is not None or model.onnx_path is None:
+        return []
+    from ..graph_file import weight_names
+
+    path = model.onnx_path
+    return [escape((path.parent / name).relative_to(folder).as_posix()) for name in weight_names(path)]
 
 
 def _has_weights(folder: Path) -> bool:

@@ -31,7 +31,7 @@ class FileRecord:
     def of(cls, path: Path, folder: Path) -> Self:
         """Record a file as it is now."""
         stat = path.stat()
-        name = path.relative_to(folder) if path.is_relative_to(folder) else path.resolve()
+        name = path.relative_to(folder) if path.is_relative_to(folder) else path.absolute()
         return cls(str(name), stat.st_size, sha256(path), stat.st_mtime_ns)
 
 
