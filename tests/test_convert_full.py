@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from benchmarks.texts import raw_sentences
+
 from neuralcore.embedding import EmbeddingEngine, UnsupportedModel, verify_model
 from neuralcore.embedding.agreement import BOUNDS, failures
 from neuralcore.embedding.convert import convert_model
