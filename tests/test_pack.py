@@ -119,6 +119,18 @@ def test_rounding_survives_inputs_that_say_nothing(x):
     assert np.abs(integers * scale - weight).max() < 20 * scale.max()
 
 
+@pytest.mark.parametrize(("value", "places"), [(3e38, 1), (-3e38, None), (1e37, 1), (1e16, None)])
+def test_checkpoint_with_numbers_beyond_reason_is_refused(tmp_path, value, places):
+    maker = checkpoints.bert(11)
+    name = next(name for name in maker.tensors if name.endswith("intermediate.dense.weight"))
+    maker.tensors[name].reshape(-1)[:places] = value
+    path = maker.save(tmp_path)
+    tokens = TokenBatch(np.arange(4, 12, dtype=np.int32), np.array([0, 8]), np.array([8]))
+    with pytest.raises(ModelCorrupt, match="of layer 0 reaches"):
+        pack_model(path, maker.architecture, tokens, tmp_path / "packed.safetensors")
+    assert not (tmp_path / "packed.safetensors").exists()
+
+
 def test_packed_file_is_safetensors_with_every_tensor_aligned(tmp_path):
     tensors = {
         "odd": np.arange(5, dtype=np.int8),

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import ModelCorrupt
 from ...types import TokenBatch
 
 if TYPE_CHECKING:
     from .integers import PackedProduct
-    from .stack import Layer, Stack
+    from .stack import Layer, Linear, Stack
 
 FAMILIES = ("bert", "mpnet", "nomic_bert")
 """Each `model_type` of config.json that can be packed."""
@@ -24,6 +25,9 @@ PACKED_SUFFIX = ".safetensors"
 
 PACK_VERSION = 3
 """Raised whenever what is written changes: cached files are then made anew."""
+
+
+_LARGEST = 1e15
 
 
 def can_pack(architecture: Mapping[str, Any]) -> bool:
@@ -57,7 +61,7 @@ def pack_model(
 
     Raises:
         UnsupportedModel: a family, activation or variant that is not known here.
-        ModelCorrupt: a tensor is missing, has another shape, or holds NaN or infinity.
+        ModelCorrupt: a tensor is missing, has another shape, or holds NaN or infinity; or numbers are beyond 10^15.
     """
     from ..build.checkpoint import Checkpoint
     from .families import read_stack
@@ -75,7 +79,13 @@ def pack_model(
         "pad_position": stack.pad_position,
         "n_layers": len(stack.layers),
     }
-    write_packed(output_path, {**_embeddings(stack), **dict(_layers(stack, tokens))}, about)
+    with np.errstate(over="ignore", invalid="ignore"):  # _check_size tells of it
+        try:
+            layers = dict(_layers(stack, tokens))
+        except OverflowError as error:
+            expected = "weights and hidden states up to 1e15"
+            raise ModelCorrupt(str(checkpoint_path), expected=expected, actual=str(error)) from error
+    write_packed(output_path, {**_embeddings(stack), **layers}, about)
 
 
 def _embeddings(stack: Stack) -> dict[str, NDArray[Any]]:
@@ -106,6 +116,8 @@ def _layers(stack: Stack, tokens: TokenBatch) -> Iterator[tuple[str, NDArray[Any
         seen: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
         states = [run_layer(stack, layer, x, lambda name, value: seen[name].append(value)) for x in states]  # noqa: B023
         inputs = {name: np.concatenate(values) for name, values in seen.items()}
+        for name, values in (*inputs.items(), *((name, linear.weight) for name, linear in _linears(layer).items())):
+            _check_size(f"{name} of layer {number}", values)
         for name, tensor in _layer(layer, inputs):
             yield f"layers.{number}.{name}", tensor
 
@@ -122,7 +134,17 @@ def _layer(layer: Layer, inputs: Mapping[str, NDArray[np.float32]]) -> Iterator[
 def _products(layer: Layer, inputs: Mapping[str, NDArray[np.float32]]) -> Iterator[tuple[str, PackedProduct]]:
     from .integers import pack_product
 
+    for name, linear in _linears(layer).items():
+        yield name, pack_product(linear, inputs["up" if name == "gate" else name])
+
+
+def _linears(layer: Layer) -> dict[str, Linear]:
     linears = {"qkv": layer.qkv, "out": layer.out, "up": layer.up, "gate": layer.gate, "down": layer.down}
-    for name, linear in linears.items():
-        if linear is not None:
-            yield name, pack_product(linear, inputs["up" if name == "gate" else name])
+    return {name: linear for name, linear in linears.items() if linear is not None}
+
+
+def _check_size(name: str, values: NDArray[np.float32]) -> None:
+    """Larger numbers, whose sums of squares float32 does not hold, and NaN would become integers of any size."""
+    largest = np.abs(values).max()
+    if not largest <= _LARGEST:
+        raise OverflowError(f"{name} reaches {largest:g}")
