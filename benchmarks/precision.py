@@ -26,7 +26,7 @@ from neuralcore.embedding.pooling import normalize
 from neuralcore.embedding.types import Precision, Vectors
 
 from .report import print_table, show_progress
-from .texts import raw_sentences, real_paragraphs, real_sentences
+from .texts import raw_sentences, real_paragraphs, real_sentences, single_words
 
 _WAYS = (
     ("fp32", Precision.FP32, ""),
@@ -40,8 +40,7 @@ _WAYS = (
 
 def main() -> None:
     args = _parse_args()
-    each = args.texts // 3
-    texts = list(dict.fromkeys(real_sentences(each) + real_paragraphs(each) + raw_sentences(2 * each)))[: args.texts]
+    texts = _texts(args.texts)
     pairs, scores = _read_stsb(args.stsb) if args.stsb else ([], np.zeros(0))
     rows, found = [], {}
     expected: Vectors | None = None
@@ -61,6 +60,13 @@ def main() -> None:
     print_table(f"{args.model}, {len(texts):,} texts, against fp32", header, rows)
     if args.json:
         args.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def _texts(n: int) -> list[str]:
+    """Of one word (one in twenty) to a paragraph."""
+    words, each = n // 20, n // 3
+    texts = single_words(words) + real_sentences(each) + real_paragraphs(each) + raw_sentences(2 * each)
+    return list(dict.fromkeys(texts))[:n]
 
 
 def _parse_args() -> argparse.Namespace:

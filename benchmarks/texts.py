@@ -58,6 +58,11 @@ def raw_sentences(n: int) -> list[str]:
     return _sample(_split(bool), n)
 
 
+def single_words(n: int) -> list[str]:
+    """Distinct words of the documentation, with the punctuation on them, in random order."""
+    return _sample(list(dict.fromkeys(word for text in _split(bool) for word in text.split())), n)
+
+
 def real_paragraphs(n: int) -> list[str]:
     """Distinct paragraphs, in random order."""
     return _sample(_all_paragraphs(), n)
