@@ -83,8 +83,10 @@ def test_vectors_are_near_those_of_transformers(packed, isa, pooling, normalized
         expected = normalize(expected) if normalized else expected
         found = encoder.encode(tokens_of([row[:length] for row, length in zip(ids, lengths, strict=True)]))
         cosines = (normalize(found) * normalize(expected)).sum(axis=1)
-        assert cosines.min() > 0.97, shape
-        assert np.linalg.norm(found - expected, axis=1).max() < 0.24 * np.linalg.norm(expected, axis=1).max()
+        # One short text of this model is far off: with 48 components, in blocks of 16, the transform spreads little.
+        least, most = (0.97, 0.24) if name == "nomic_hub" else (0.99, 0.14)
+        assert cosines.min() > least, shape
+        assert np.linalg.norm(found - expected, axis=1).max() < most * np.linalg.norm(expected, axis=1).max()
 
 
 def test_400_random_texts_are_near_fp32(packed, tmp_path):
