@@ -9,7 +9,7 @@ VENV_EDGES := .venv-edges
 DEMO := "A cat sat on the mat." "A kitten rested on the rug." "The market fell sharply today." \
         "Stocks dropped this morning." "How do I bake sourdough bread?"
 
-.PHONY: demo test test-full test-edges test-native bench lint fmt clean
+.PHONY: demo test test-full test-edges test-native faults bench lint fmt clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/neuralcore similarity $(DEMO)
@@ -27,6 +27,10 @@ test-native:
 # langchain-tests brings pytest-asyncio, which wants to be told.
 test-edges: $(VENV_EDGES)/.installed
 	$(VENV_EDGES)/bin/python -m pytest tests/edges -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=function
+
+# Kills, full disks, hostile mirrors, folders and clients: some minutes, and not part of the tests.
+faults: $(VENV)/.installed-test
+	$(VENV)/bin/python -m faults
 
 bench: $(VENV_FULL)/.installed
 	$(VENV_FULL)/bin/python -m benchmarks.run
