@@ -10,7 +10,7 @@ PACKAGE = "neuralcore.embedding"
 
 LAYERS = [
     {"errors", "types", "config", "settings", "cpu"},
-    {"pooling", "batch", "providers", "progress", "fingerprint", "samples", "arguments"},
+    {"pooling", "batch", "providers", "progress", "fingerprint", "samples", "arguments", "documents"},
     {"agreement", "truncation"},
     {"tokenizer", "session", "models"},
     {"kernels"},

@@ -44,6 +44,8 @@ EXAMPLES = [
     OutOfMemory(1, 512, "Failed to allocate memory"),
     Overloaded(100, 99, 1.5),
     InferenceError("CPUExecutionProvider", "Add node failed"),
+    ModelUnavailable.not_readable("/m/config.json", PermissionError(13, "Permission denied")),
+    ModelUnavailable.not_readable("/m/config.json", OSError(24, "Too many open files")),
 ]
 MESSAGES = [
     "something",
@@ -63,6 +65,10 @@ MESSAGES = [
     "Lower max_tokens=, raise max_memory_bytes=, or use a smaller model.",
     "100 requests wait (limit 99); retry in 1.5 s",
     "inference failed on CPUExecutionProvider: Add node failed",
+    "model '/m/config.json' could not be had. Tried:\n  file: cannot read: Permission denied\n"
+    "See that this account may read the file and enter its folders, and that its disk is well.",
+    "model '/m/config.json' could not be had. Tried:\n  file: cannot read: Too many open files\n"
+    "Close some files, or allow more (`ulimit -n`).",
 ]
 CLASSES = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, EmbeddingError)]
 

@@ -19,8 +19,11 @@ pickled, so errors cross process boundaries whole. `STATUS` maps each class to a
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
+
+_LET_READ = "See that this account may read the file and enter its folders, and that its disk is well."
 
 
 def _rebuild(cls: type[EmbeddingError], args: tuple[Any, ...], state: dict[str, Any]) -> EmbeddingError:
@@ -82,6 +85,13 @@ class ModelUnavailable(EmbeddingError):
             [Attempt("cache", f"cannot write: {cause}")],
             advice="Free some space, or name another folder with cache_dir= or NEURALCORE_CACHE.",
         )
+
+    @classmethod
+    def not_readable(cls, path: str, cause: OSError) -> Self:
+        """A file is there, and this process may not read it, or cannot now. That does not make it damaged."""
+        too_many = cause.errno in (errno.EMFILE, errno.ENFILE)
+        advice = "Close some files, or allow more (`ulimit -n`)." if too_many else _LET_READ
+        return cls(path, [Attempt("file", f"cannot read: {cause.strerror or cause}")], advice=advice)
 
 
 class ModelCorrupt(EmbeddingError):
