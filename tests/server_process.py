@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -94,3 +95,30 @@ def until_ready(server: Server, timeout_s: float = 60) -> None:
             assert server.process.poll() is None
         time.sleep(0.05)
     raise AssertionError("the server did not become ready")
+
+
+def raw(server: Server, *parts: bytes, half_close: bool = False) -> bytes:
+    """Send bytes as they are, and read until the other side has nothing more to say for a moment or closes."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        for part in parts:
+            client.sendall(part)
+        if half_close:
+            client.shutdown(socket.SHUT_WR)
+        return answer_from(client)
+
+
+def answer_from(client: socket.socket) -> bytes:
+    """One answer, or what came of it before the connection ended."""
+    received = b""
+    while not _is_whole(received):
+        part = client.recv(65536)
+        if not part:
+            break
+        received += part
+    return received
+
+
+def _is_whole(received: bytes) -> bool:
+    head, end, body = received.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+    return bool(end) and not head.startswith(b"HTTP/1.1 100") and len(body) >= int(length[1] if length else 0)

@@ -47,7 +47,13 @@ class Client:
             self.parts.append(message["body"])
 
     async def ask(self, app):
-        scope = {"type": "http", "method": "POST", "path": self.path, "query_string": b"", "headers": []}
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": self.path,
+            "query_string": b"",
+            "headers": [(b"host", b"localhost")],
+        }
         await app(scope, self.receive, self.send)
         return self
 

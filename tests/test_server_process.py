@@ -127,6 +127,13 @@ def test_token_ids_of_another_tokenizer_are_refused_with_the_way_out(server):
         ({"input": "a", "dimensions": True}, 400, "dimensions"),
         ({"input": "a", "model": "gpt-4"}, 404, "--alias"),
         ({"input": "a", "input_type": "nonsense"}, 422, "no prompt"),
+        ({"input": "a", "input_type": ""}, 422, "no prompt"),
+        ({"input": "a", "encoding_format": ""}, 400, "encoding_format"),
+        ({"input": "a", "encoding_format": []}, 400, "encoding_format"),
+        ({"input": "a", "task": "retrieval.query"}, 400, "'task' is not known"),
+        ({"input": "a", "normalize": False}, 400, "'normalize' is not known"),
+        ({"input": [[2**63]]}, 400, "check_embedding_ctx_length"),
+        ({"input": [[-1]]}, 400, "check_embedding_ctx_length"),
         ({"input": ["a"] * 6}, 422, "limit of a request is 5"),
         ({"input": ["a " * 40] * 4}, 422, "limit of a request is 100"),
         ({"input": "a" * 30000}, 413, "20000 bytes"),
@@ -148,6 +155,26 @@ def test_tei_refuses_in_the_shape_of_tei(server):
     assert "the limit is 32" in long.json()["error"]
     assert server.post("/embed", {"inputs": "cat " * 60}).headers["x-truncated-texts"] == "1"
     assert server.post("/embed", {"inputs": "cat", "normalize": False}).status == 422
+    assert server.post("/embed", {"inputs": "cat", "prompt_name": ""}).status == 422
+    assert server.post("/embed", {"inputs": "cat", "parameters": {"truncate": False}}).status == 400
+
+
+def test_the_other_end_of_a_text_is_not_cut_in_silence(server):
+    left = {"inputs": "cat " * 60, "truncation_direction": "Left"}
+    refused = server.post("/embed", left)
+    assert (refused.status, refused.json()["error_type"]) == (422, "validation")
+    assert "truncation_direction" in refused.json()["error"]
+    short = {"inputs": "cat", "truncate": False}
+    assert server.post("/embed", short | {"truncation_direction": "Left"}).json() == server.post("/embed", short).json()
+    right = server.post("/embed", left | {"truncation_direction": "Right"})
+    assert (right.status, right.headers["x-truncated-texts"]) == (200, "1")
+    assert server.post("/embed", left | {"truncation_direction": "Up"}).status == 400
+
+
+def test_fields_that_change_no_vector_and_null_are_no_matter(server):
+    plain = server.post("/v1/embeddings", {"input": "cat"}).json()
+    extra = {"user": "someone", "dimensions": None, "encoding_format": None, "input_type": None, "task": None}
+    assert server.post("/v1/embeddings", {"input": "cat"} | extra).json() == plain
 
 
 def test_other_names_answer_and_unknown_paths_and_methods_do_not(server):

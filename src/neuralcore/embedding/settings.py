@@ -6,7 +6,7 @@
 | HF_ENDPOINT | address of a self-hosted mirror of the Hub |
 | HF_HUB_OFFLINE | 1, true, yes or on: no network call at all |
 | NEURALCORE_ISA | instruction set of the native kernels, e.g. avx2; none: ONNX Runtime; default: the best there is |
-| NEURALCORE_API_KEY | key that clients of `neuralcore serve` must send |
+| NEURALCORE_API_KEY | key that clients of `neuralcore serve` must send; set and empty is an error |
 | ORT_DISABLE_TELEMETRY | ONNX Runtime's own; taken as 1 here unless it is set |
 
 The Hub's client also reads its own variables (HF_TOKEN, HF_HOME, HF_HUB_CACHE, proxies), and pip its own.
@@ -18,6 +18,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+API_KEY = "NEURALCORE_API_KEY"
 
 
 def cache_override() -> Path | None:
@@ -49,8 +51,8 @@ def isa() -> str | None:
 
 
 def api_key() -> str | None:
-    """The key that clients of the server must send, by NEURALCORE_API_KEY, if any."""
-    return os.environ.get("NEURALCORE_API_KEY") or None
+    """The key that clients of the server must send, by NEURALCORE_API_KEY; empty if the variable is."""
+    return os.environ.get(API_KEY)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,14 @@ from .options import DEFAULT_MODEL, load_engine, model_options
     "--api-key", "api_keys", multiple=True, metavar="KEY",
     help="Needed by clients; may be repeated. Better: NEURALCORE_API_KEY, which `ps` does not show.",
 )  # fmt: skip
+@click.option(
+    "--allowed-host", "hosts", multiple=True, metavar="NAME",
+    help="Answer to this name in the header Host, too: *.example.com is all below it, * any. May be repeated.",
+)  # fmt: skip
+@click.option(
+    "--allow-origin", "origins", multiple=True, metavar="ORIGIN", callback=lambda _, __, given: _clean_origins(given),
+    help="Let scripts of pages from there call (CORS): https://example.com, * is any. May be repeated.",
+)  # fmt: skip
 @click.option("--alias", "aliases", multiple=True, metavar="NAME", help="Another name that clients may ask for.")
 @click.option("--max-waiting", type=click.IntRange(min=1), default=512, show_default=True, help="Requests; more: 429.")
 @click.option("--max-texts", type=click.IntRange(min=1), default=2048, show_default=True, help="Of a request.")
@@ -33,6 +42,8 @@ def serve(
     host: str,
     port: int,
     api_keys: tuple[str, ...],
+    hosts: tuple[str, ...],
+    origins: Sequence[str],
     aliases: tuple[str, ...],
     max_waiting: int,
     max_texts: int,
@@ -52,15 +63,54 @@ def serve(
         from neuralcore.embedding.server.service import Service
     except ModuleNotFoundError as error:
         raise DependencyMissing(str(error.name), "serve") from error
-    from neuralcore.embedding.settings import api_key
-
-    keys = [*api_keys, *filter(None, [api_key()])]
+    host, keys = _clean_host(host), _clean_keys(api_keys)
     limits = Limits(max_waiting=max_waiting, max_texts=max_texts, max_tokens=max_tokens, max_body_bytes=max_body_bytes)
     truncate = options.pop("truncation") != "error"
-    service = Service(model=_public_name(model), aliases=aliases, limits=limits, truncate=truncate, keys=keys)
+    service = Service(
+        model=_public_name(model), aliases=aliases, limits=limits, truncate=truncate, keys=keys,
+        hosts=[*hosts, host] if hosts or not keys else [], origins=origins,
+    )  # fmt: skip
     with process.listen(host, port) as listener:
+        if not keys and not process.is_loopback(listener):
+            click.echo(f"warning: whoever reaches {host} may use this server; --api-key asks for a key", err=True)
         click.echo(f"{service.model} on http://{_address(host)}:{listener.getsockname()[1]} (Ctrl-C ends)")
         process.run(service, lambda: load_engine({"model": model, **options}), listener)
+
+
+def _clean_host(host: str) -> str:
+    """The empty one would be every address of this machine."""
+    if not host.strip():
+        raise click.UsageError("--host is empty; 127.0.0.1 is this machine only, 0.0.0.0 every address it has")
+    return host.strip()
+
+
+def _clean_keys(given: Sequence[str]) -> list[str]:
+    """Keys without the white space around them, with which files and variables often end.
+
+    Empty ones are refused, not left out: a secret that was not filled in must not open the door.
+    """
+    from neuralcore.embedding.settings import API_KEY, api_key
+
+    keys = [("--api-key", key.strip()) for key in given]
+    if (key := api_key()) is not None:
+        keys.append((API_KEY, key.strip()))
+    for name, key in keys:
+        if not key:
+            raise click.UsageError(f"{name} is empty; give a key, or leave it out (unset it) to ask for none")
+        if not key.isprintable():
+            raise click.UsageError(f"{name} has a character that no header can carry")
+    return [key for _, key in keys]
+
+
+def _clean_origins(given: Sequence[str]) -> Sequence[str]:
+    try:
+        from neuralcore.embedding.server.callers import clean_origins
+    except ModuleNotFoundError:
+        return given  # the command says what is missing
+    try:
+        return clean_origins(given)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def _public_name(model: str) -> str:

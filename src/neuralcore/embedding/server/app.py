@@ -10,7 +10,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from .gateway import Gateway
-from .refusals import Refusal, openai_error
+from .refusals import Refusal, error_body
 from .replies import JsonResponse
 from .routes import make_routes
 from .service import Service
@@ -26,6 +26,7 @@ def make_app(service: Service) -> ASGIApp:
     """
     routes = make_routes(service)
     app = Starlette(routes=routes, exception_handlers={HTTPException: _refuse, Exception: _fail})
+    app.router.redirect_slashes = False  # it would send clients, and their keys, wherever Host says
     return Gateway(app, service, (route.path for route in routes if isinstance(route, Route)))
 
 
@@ -34,9 +35,11 @@ async def _refuse(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = error.headers if isinstance(error, HTTPException) else None
     message = {404: "no such path", 405: "this path takes another method"}.get(status, "the request failed")
-    return JsonResponse(openai_error(Refusal(status, message)), status, headers=dict(headers or {}))
+    return JsonResponse(
+        error_body(request.scope["path"], Refusal(status, message)), status, headers=dict(headers or {})
+    )
 
 
 async def _fail(request: Request, error: Exception) -> Response:
     """A defect of ours: what happened is in the log, under the request's id."""
-    return JsonResponse(openai_error(Refusal(500, "internal error; see the server's log")), 500)
+    return JsonResponse(error_body(request.scope["path"], Refusal(500, "internal error; see the server's log")), 500)

@@ -1,7 +1,8 @@
-"""Around every request: counted, timed and logged, without the users' texts."""
+"""Around every request: who asks, whether there is room, and what came of it: counted and logged, without texts."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import traceback
@@ -9,10 +10,16 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .logs import log
-from .service import Service
+from .refusals import Refusal, error_body, headers_of
+from .replies import JsonResponse
+from .routes import LIVE
+from .service import RETRY_S, Service
+
+_BESIDE_THOSE_THAT_WAIT = 512  # requests that are read or answered
 
 
 class Gateway:
@@ -25,31 +32,30 @@ class Gateway:
     """
 
     def __init__(self, app: ASGIApp, service: Service, paths: Iterable[str]) -> None:
-        self._app, self._service, self._paths = app, service, frozenset(paths)
+        self._app, self._service, self._paths, self._callers = app, service, frozenset(paths), service.callers
+        self._most = service.limits.max_waiting + _BESIDE_THOSE_THAT_WAIT
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        self._service.n_active += 1
-        try:
+        with self._service.under_way():
             await self._observe(scope, receive, send)
-        finally:
-            self._service.n_active -= 1
 
     async def _observe(self, scope: Scope, receive: Receive, send: Send) -> None:
         began, request_id, status = time.perf_counter(), uuid.uuid4().hex, 500
+        added = self._headers(request_id, Headers(scope=scope))
 
         async def send_noted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *self._headers(request_id)]
+                message["headers"] = [*message["headers"], *added]
             await send(message)
 
         try:
-            await self._app(scope, receive, send_noted)
+            await self._answer(scope, receive, send_noted)
         except Exception as error:  # noqa: BLE001 - answered with 500 by Starlette; its message may quote a text
             log("failed", logging.ERROR, request=request_id, error=type(error).__name__, where=_place(error))
         seconds = time.perf_counter() - began
@@ -59,9 +65,42 @@ class Gateway:
         log("request", method=scope["method"], path=path, status=status, ms=round(seconds * 1000, 2),
             request=request_id, **facts)  # fmt: skip
 
-    def _headers(self, request_id: str) -> list[tuple[bytes, bytes]]:
-        leaving = [(b"connection", b"close")] if self._service.draining else []
-        return [(b"x-request-id", request_id.encode()), *leaving]
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            self._check(scope)
+            answer = self._permission(scope) or self._app
+        except Refusal as refusal:
+            answer = _refusing(scope, refusal)
+        try:
+            await answer(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self._service.gave_up:
+                raise
+            left = Refusal(503, "the server left before this was done", retry_after_s=RETRY_S)
+            await _refusing(scope, left)(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        self._callers.check(Headers(scope=scope), scope.get("http_version", "1.1"))
+        if self._service.n_active > self._most and scope["path"] != LIVE:
+            raise Refusal(503, f"more than {self._most} requests are under way", retry_after_s=RETRY_S)
+
+    def _permission(self, scope: Scope) -> ASGIApp | None:
+        """The answer to a browser's question whether a page may call."""
+        if scope["method"] != "OPTIONS":
+            return None
+        headers = self._callers.permission(Headers(scope=scope))
+        return None if headers is None else JsonResponse(b"", 204, headers=dict(headers))
+
+    def _headers(self, request_id: str, given: Headers) -> list[tuple[bytes, bytes]]:
+        added = {"x-request-id": request_id, **self._callers.sharing(given)}
+        if self._service.draining:
+            added["connection"] = "close"
+        return [(name.encode(), value.encode("latin-1")) for name, value in added.items()]
+
+
+def _refusing(scope: Scope, refusal: Refusal) -> ASGIApp:
+    body = error_body(scope["path"], refusal)
+    return JsonResponse(body, refusal.status, headers=dict(headers_of(refusal)))
 
 
 def _place(error: BaseException) -> str:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from starlette.requests import Request
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
 
 from ..errors import InputError
 from ..types import TokenBatch
-from .refusals import Refusal
+from .refusals import CLIENT_GONE, Refusal
 
+_JSON_OR_UNSAID = {
+    "application/json", "text/json", "", "application/x-www-form-urlencoded", "text/plain", "application/octet-stream"
+}  # fmt: skip
 _BODY_S = 30.0  # for a body to arrive; slower clients hold memory
 
 
@@ -50,11 +54,31 @@ class Limits:
             raise InputError(reason, limit=self.max_tokens)
 
 
+def check_content_type(headers: Headers) -> None:
+    """Refuse a body that says it is something else than JSON in UTF-8.
+
+    Clients that do not say what they send are taken at what they mean: `curl -d` calls all a form, others plain text or
+    bytes. That pages of strangers could do the same is why `callers.py` looks at their origin.
+
+    Raises:
+        Refusal: 415.
+    """
+    kind, *parameters = [part.strip().lower() for part in headers.get("content-type", "").split(";")]
+    charset = next((each[8:].strip('"') for each in parameters if each.startswith("charset=")), "utf-8")
+    if kind not in _JSON_OR_UNSAID and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise Refusal(415, f"send JSON, content-type: application/json, not {kind[:100]!r}")
+    if charset not in {"utf-8", "utf8", "us-ascii", "ascii"}:
+        raise Refusal(415, f"send JSON in UTF-8, not {charset[:100]!r}")
+    coding = headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity":
+        raise Refusal(415, f"send the body as it is, without content-encoding: {coding[:100]}")
+
+
 async def read_body(request: Request, max_bytes: int) -> bytes:
     """The body, unless it is or becomes too large.
 
     Raises:
-        Refusal: 413 when it is too large, 408 when it does not arrive.
+        Refusal: 413 when it is too large, 408 when it does not arrive, 499 when the client leaves before its end.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
@@ -64,6 +88,8 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
             return await _read(request, max_bytes)
     except TimeoutError as error:
         raise Refusal(408, f"the body did not arrive within {_BODY_S:.0f} s") from error
+    except ClientDisconnect as error:
+        raise Refusal(CLIENT_GONE, "the client has left") from error
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:

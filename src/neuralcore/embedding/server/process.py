@@ -12,6 +12,7 @@ from types import FrameType
 import uvicorn
 
 from ..engine import EmbeddingEngine
+from . import callers
 from .app import make_app
 from .logs import log, logging_as_json
 from .service import Service
@@ -20,7 +21,6 @@ Load = Callable[[], EmbeddingEngine]
 
 _KEEP_ALIVE_S = 65  # longer than clients and proxies keep idle connections, so that it is they who close them
 _LAST_ANSWERS_S = 10  # for answers on their way to slow readers, after all work is done
-_CONNECTIONS = 512  # beside those that wait
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -33,6 +33,11 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family, backlog=2048)
 
 
+def is_loopback(listener: socket.socket) -> bool:
+    """Whether only this machine can reach it."""
+    return callers.is_loopback(listener.getsockname()[0])
+
+
 def run(service: Service, load: Load, listener: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT; answers 503 until the model is loaded.
 
@@ -42,7 +47,6 @@ def run(service: Service, load: Load, listener: socket.socket) -> None:
     config = uvicorn.Config(
         make_app(service), log_config=None, access_log=False, lifespan="off", server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_LAST_ANSWERS_S,
-        limit_concurrency=service.limits.max_waiting + _CONNECTIONS,
     )  # fmt: skip
     server = _Server(config, service, load)
     with logging_as_json():

@@ -15,6 +15,9 @@ CLIENT_GONE = 499
 """What nginx logs when the client has closed the connection; nobody reads it."""
 
 
+_HEADERS: Mapping[int, Mapping[str, str]] = {401: {"www-authenticate": "Bearer"}}
+
+
 class Refusal(Exception):
     """A request that cannot be taken as it is.
 
@@ -41,7 +44,12 @@ def headers_of(error: Refusal | EmbeddingError) -> Mapping[str, str]:
         return {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
     if isinstance(error, Refusal) and error.retry_after_s is not None:
         return {"retry-after": str(error.retry_after_s)}
-    return {"www-authenticate": "Bearer"} if status_code(error) == 401 else {}
+    return _HEADERS.get(status_code(error), {})
+
+
+def error_body(path: str, error: Refusal | EmbeddingError) -> dict[str, Any]:
+    """In the dialect of a path."""
+    return tei_error(error) if path in {"/embed", "/info"} or path.startswith("/health") else openai_error(error)
 
 
 def openai_error(error: Refusal | EmbeddingError) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import orjson
 
@@ -14,6 +14,10 @@ from .refusals import Refusal
 
 T = TypeVar("T")
 Texts = Sequence[str] | Sequence[Sequence[int]]
+
+# A field that is not among these may mean anything, so that its sender would get other vectors than it asked for.
+_OPENAI_FIELDS = frozenset({"input", "model", "encoding_format", "dimensions", "input_type", "user"})
+_TEI_FIELDS = frozenset({"inputs", "truncate", "truncation_direction", "normalize", "dimensions", "prompt_name"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,7 @@ class EmbeddingRequest:
         embedding_type: "query", "document", or a prompt of the model.
         dimensions: components to keep; None keeps all.
         truncate: whether long texts are cut; None is the server's rule.
+        keep_end: whether what is cut of them is their beginning.
         normalize: whether vectors must have unit length; None leaves them as the model gives them.
         base64: whether vectors go as base64 of little-endian float32.
         model: which one was asked for; None is any.
@@ -34,6 +39,7 @@ class EmbeddingRequest:
     embedding_type: str = EmbeddingType.DOCUMENT
     dimensions: int | None = None
     truncate: bool | None = None
+    keep_end: bool = False
     normalize: bool | None = None
     base64: bool = False
     model: str | None = None
@@ -45,15 +51,12 @@ def parse_openai(body: bytes) -> EmbeddingRequest:
     Raises:
         Refusal: 400, with the field.
     """
-    fields = _object(body)
-    encoding = fields.get("encoding_format") or "float"
-    if encoding not in ("float", "base64"):
-        raise Refusal(400, f"encoding_format is 'float' or 'base64', not {encoding!r}", param="encoding_format")
+    fields = _object(body, _OPENAI_FIELDS)
     return EmbeddingRequest(
         inputs=_inputs(fields, "input"),
-        embedding_type=_optional(fields, "input_type", str) or EmbeddingType.DOCUMENT,
+        embedding_type=_optional(fields, "input_type", str, EmbeddingType.DOCUMENT),
         dimensions=_dimensions(fields),
-        base64=encoding == "base64",
+        base64=_choice(fields, "encoding_format", ("float", "base64")) == "base64",
         model=_optional(fields, "model", str),
     )
 
@@ -64,14 +67,14 @@ def parse_tei(body: bytes) -> EmbeddingRequest:
     Raises:
         Refusal: 400, with the field.
     """
-    fields = _object(body)
-    normalize = _optional(fields, "normalize", bool)
+    fields = _object(body, _TEI_FIELDS)
     return EmbeddingRequest(
         inputs=_inputs(fields, "inputs"),
-        embedding_type=_optional(fields, "prompt_name", str) or EmbeddingType.DOCUMENT,
+        embedding_type=_optional(fields, "prompt_name", str, EmbeddingType.DOCUMENT),
         dimensions=_dimensions(fields),
         truncate=_optional(fields, "truncate", bool),
-        normalize=True if normalize is None else normalize,
+        keep_end=_choice(fields, "truncation_direction", ("Right", "Left", "right", "left")).lower() == "left",
+        normalize=_optional(fields, "normalize", bool, True),
     )
 
 
@@ -84,14 +87,19 @@ def check_type(config: ModelConfig, embedding_type: str) -> None:
     config.prefix(embedding_type)
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _object(body: bytes, known: frozenset[str]) -> dict[str, Any]:
+    """The fields that say something; null says nothing."""
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise Refusal(400, f"the body is not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise Refusal(400, f"the body is a JSON object, not {type(fields).__name__}")
-    return fields
+    told = {name: value for name, value in fields.items() if value is not None}
+    for name in told.keys() - known:
+        reason = f"the field {name[:50]!r} is not known here and would be ignored; known are {', '.join(sorted(known))}"
+        raise Refusal(400, reason, param=name[:50])
+    return told
 
 
 def _inputs(fields: dict[str, Any], name: str) -> Texts:
@@ -120,8 +128,20 @@ def _dimensions(fields: dict[str, Any]) -> int | None:
     return value
 
 
-def _optional(fields: dict[str, Any], name: str, kind: type[T]) -> T | None:
-    value = fields.get(name)
-    if value is not None and type(value) is not kind:
+def _choice(fields: dict[str, Any], name: str, choices: Sequence[str]) -> str:
+    """One of some words; the first where there is none."""
+    value = fields.get(name, choices[0])
+    if not isinstance(value, str) or value not in choices:
+        raise Refusal(400, f"{name} is {choices[0]!r} or {choices[1]!r}, not {value!r:.50}", param=name)
+    return value
+
+
+@overload
+def _optional(fields: dict[str, Any], name: str, kind: type[T], default: T) -> T: ...
+@overload
+def _optional(fields: dict[str, Any], name: str, kind: type[T], default: None = None) -> T | None: ...
+def _optional(fields: dict[str, Any], name: str, kind: type[T], default: T | None = None) -> T | None:
+    value = fields.get(name, default)
+    if name in fields and type(value) is not kind:
         raise Refusal(400, f"{name} must be of type {kind.__name__}, not {type(value).__name__}", param=name)
     return value

@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Route
 from ..admission import Encoded
 from ..errors import EmbeddingError
 from ..types import Vectors
-from .limits import read_body
+from .limits import check_content_type, read_body
 from .page import page_routes
 from .refusals import CLIENT_GONE, Refusal, headers_of, openai_error, status_code, tei_error
 from .replies import JsonResponse, openai_body, tei_body, timings
@@ -24,6 +24,8 @@ from .requests import EmbeddingRequest, parse_openai, parse_tei
 from .service import Service
 
 T = TypeVar("T")
+_MOST_ON_THE_LOOP = 100_000  # bytes of JSON; some ms
+LIVE = "/health/live"
 Handler = Callable[[Request], Awaitable[Response]]
 ErrorBody = Callable[[Refusal | EmbeddingError], dict[str, Any]]
 
@@ -57,6 +59,8 @@ def make_routes(service: Service) -> list[BaseRoute]:
         Route("/embed", _embed_in(TEI, service), methods=["POST"]),
         Route("/info", _info(service)),
         Route("/health", _health(service)),
+        Route("/health/ready", _health(service)),
+        Route(LIVE, _live),
         Route("/metrics", _metrics(service)),
         *page_routes(),
     ]
@@ -65,14 +69,22 @@ def make_routes(service: Service) -> list[BaseRoute]:
 def _embed_in(dialect: Dialect, service: Service) -> Handler:
     async def embed(request: Request) -> Response:
         _check_key(request, service.keys)
+        check_content_type(request.headers)
         service.ready_engine().refuse_if_full()  # before the body is read
-        parsed = dialect.parse(await read_body(request, service.limits.max_body_bytes))
+        parsed = await _parse(dialect, await read_body(request, service.limits.max_body_bytes))
         vectors, encoded = await _unless_gone(request, service.embed(parsed))
         request.state.facts = {"texts": len(vectors), "tokens": encoded.n_tokens, "truncated": encoded.n_cut}
         body = await dialect.write(service, parsed, vectors, encoded)
         return JsonResponse(body, headers=dict(timings(encoded)))
 
     return _answering(embed, dialect.error)
+
+
+async def _parse(dialect: Dialect, body: bytes) -> EmbeddingRequest:
+    """Large bodies in a thread: to look at each of a million numbers takes its time."""
+    if len(body) <= _MOST_ON_THE_LOOP:
+        return dialect.parse(body)
+    return await asyncio.to_thread(dialect.parse, body)
 
 
 def _models(service: Service) -> Handler:
@@ -98,6 +110,11 @@ def _health(service: Service) -> Handler:
         return JsonResponse({"status": "ready"})
 
     return _answering(health, tei_error)
+
+
+async def _live(request: Request) -> Response:
+    """The event loop has its turn: all that restarting the process could mend."""
+    return JsonResponse({"status": "alive"})
 
 
 def _metrics(service: Service) -> Handler:

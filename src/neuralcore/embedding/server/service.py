@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,12 +17,13 @@ from ..errors import InputError, UnsupportedModel
 from ..pooling import normalize, truncate
 from ..truncation import CutTexts
 from ..types import TokenBatch, Vectors
+from .callers import Callers
 from .limits import Limits
 from .metrics import Metrics
 from .refusals import Refusal
 from .requests import EmbeddingRequest, check_type
 
-_RETRY_S = 5  # of clients that come while the model is loaded or the server leaves
+RETRY_S = 5  # of clients that come while the model is loaded or the server leaves
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,6 +36,7 @@ class Service:
         limits: of requests.
         truncate: whether texts that are too long are cut, where a request does not say.
         keys: API keys, one of which is needed; none is needed where there are none.
+        hosts, origins: names to answer to and pages whose scripts may call, beside the natural ones; see `Callers`.
     """
 
     model: str
@@ -40,10 +44,40 @@ class Service:
     limits: Limits = field(default_factory=Limits)
     truncate: bool = True
     keys: Sequence[str] = ()
+    hosts: Sequence[str] = ()
+    origins: Sequence[str] = ()
     metrics: Metrics = field(default_factory=Metrics)
     engine: AsyncEmbeddingEngine | None = None
     draining: bool = False
-    n_active: int = 0
+    gave_up: bool = False
+    _under_way: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    @property
+    def callers(self) -> Callers:
+        """Who may ask."""
+        return Callers(keyed=bool(self.keys), hosts=self.hosts, origins=self.origins)
+
+    @property
+    def n_active(self) -> int:
+        """Requests under way."""
+        return len(self._under_way)
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Count the request that the current task answers."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._under_way.add(task)
+        try:
+            yield
+        finally:
+            self._under_way.discard(task)
+
+    def give_up(self) -> None:
+        """Stop what is under way; those who wait are told so."""
+        self.gave_up = True
+        for task in self._under_way:
+            task.cancel()
 
     def start(self, engine: EmbeddingEngine) -> None:
         """Take requests from now on."""
@@ -58,9 +92,9 @@ class Service:
             Refusal: 503 while starting or leaving.
         """
         if self.draining:
-            raise Refusal(503, "the server is shutting down", retry_after_s=_RETRY_S)
+            raise Refusal(503, "the server is shutting down", retry_after_s=RETRY_S)
         if self.engine is None:
-            raise Refusal(503, f"{self.model} is being loaded", retry_after_s=_RETRY_S)
+            raise Refusal(503, f"{self.model} is being loaded", retry_after_s=RETRY_S)
         return self.engine
 
     @property
@@ -118,13 +152,19 @@ class Service:
         if request.dimensions is not None and request.dimensions > engine.dimension:
             reason = f"dimensions must be at most {engine.dimension}, not {request.dimensions}"
             raise Refusal(400, reason, param="dimensions")
-        if request.normalize is False and engine.config.normalize:
+        unit_length = engine.config.normalize or engine.dimension < engine.config.dimension
+        if request.normalize is False and unit_length:
             raise InputError(f"normalize=false: {self.model} gives vectors of unit length only")
+        if request.keep_end and self._cuts(request):
+            raise InputError("truncation_direction 'Left': texts are cut at their end only; send what is to be kept")
+
+    def _cuts(self, request: EmbeddingRequest) -> bool:
+        return self.truncate if request.truncate is None else request.truncate
 
     def _tokenize(self, engine: EmbeddingEngine, request: EmbeddingRequest) -> TokenBatch:
         """In the worker thread, when the request's turn has come."""
         tokens = _tokens(engine, request)
-        if not (self.truncate if request.truncate is None else request.truncate):
+        if not self._cuts(request):
             CutTexts("error", engine.max_tokens).add(tokens, 0)
         self.limits.check_tokens(tokens)
         return tokens
@@ -149,5 +189,5 @@ def _tokens(engine: EmbeddingEngine, request: EmbeddingRequest) -> TokenBatch:
 
 def _shape(vectors: Vectors, request: EmbeddingRequest) -> Vectors:
     if request.dimensions is not None and request.dimensions < vectors.shape[1]:
-        return truncate(vectors, request.dimensions)
+        return vectors[:, : request.dimensions] if request.normalize is False else truncate(vectors, request.dimensions)
     return normalize(vectors) if request.normalize else vectors
