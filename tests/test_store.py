@@ -147,7 +147,7 @@ def test_download_cut_off_by_the_server_is_resumed(hub, store, tiny_folder):
     pad_weights(tiny_folder, n_bytes=24 << 20)
     hub.cut_after = 15 << 20
     store.ensure(REPOSITORY).check(thorough=True)
-    assert hub.ranges == [f"bytes={10 << 20}-"]  # the Hub's client writes 10 MiB at a time
+    assert hub.ranges == [f"bytes={15 << 20}-"]
 
 
 def test_two_processes_at_once_fetch_once(tiny_folder, tmp_path):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from .types import Advance
 
@@ -27,3 +28,36 @@ def progress_bar(label: str, total: int | None) -> Iterator[Advance]:
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task(label, total=total)
         yield lambda n: bar.advance(task, n)
+
+
+@dataclass(slots=True)
+class Transfer:
+    """What a fetch shows while it runs."""
+
+    say: Callable[[str], object]
+    """Name what is waited for, and from whom."""
+    expect: Callable[[int], object]
+    """So many bytes more will come."""
+    advance: Advance
+    """So many bytes have come."""
+
+
+@contextmanager
+def transfer_bar(label: str) -> Iterator[Transfer]:
+    """Show what is fetched from whom while the block runs.
+
+    Args:
+        label: what is waited for at first.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(label, total=0)
+        yield Transfer(
+            say=lambda what: bar.update(task, description=what),
+            expect=lambda n: bar.update(task, total=(bar.tasks[0].total or 0) + n),
+            advance=lambda n: bar.advance(task, n),
+        )

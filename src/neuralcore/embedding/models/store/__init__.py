@@ -219,7 +219,7 @@ class Store:
     def _locked(self, name: str, target: Path, make: Callable[[], T]) -> T:
         lock = self.cache / "locks" / f"{_digest(str(target.parent))}.lock"
         try:
-            with locked(lock):
+            with locked(lock, f"it makes {name} ready"):
                 return make()
         except OSError as error:
             raise ModelUnavailable.cache_not_writable(name, error) from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -16,6 +18,9 @@ from ...errors import ModelCorrupt
 
 _PARTIAL = ".partial-"
 _LOCK = ".lock"
+SILENT_WAIT_S = 5.0
+"""How long a lock is waited for before the next word about it."""
+_log = logging.getLogger(__name__)
 
 
 def sha256(path: Path) -> str:
@@ -33,6 +38,12 @@ def git_sha1(path: Path) -> str:
     return digest.hexdigest()
 
 
+def plain_sha1(path: Path) -> str:
+    """SHA-1 of a file, in hex: what some mirrors name small files by."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
+
+
 def check_sha256(folder: Path, expected: Mapping[str, str]) -> None:
     """Compare files with their hashes.
 
@@ -47,15 +58,53 @@ def check_sha256(folder: Path, expected: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock that other processes see; waits for as long as another holds it.
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock that other processes see; waits for as long as another holds it, and says so.
+
+    Args:
+        path: of the lock, which other users may take, too, where the folder lets them.
+        what: is being done under it, for the message.
 
     Raises:
         OSError: the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path, mode=0o644):
+    lock = FileLock(path, mode=0o666)
+    waited_s = 0.0
+    while True:
+        try:
+            lock.acquire(timeout=SILENT_WAIT_S)
+            break
+        except Timeout:
+            waited_s += SILENT_WAIT_S
+            _log.warning("waiting for another process: %s (%.0f s so far; its lock is %s)", what, waited_s, path)
+    try:
         yield
+    finally:
+        lock.release()
+
+
+def sync(path: Path) -> None:
+    """Have what was written reach the disk: a file, or the names in a folder."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows does not open folders
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_whole(path: Path, content: str) -> None:
+    """Write a small file that is there as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        partial.write_text(content, encoding="utf-8")
+        sync(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager

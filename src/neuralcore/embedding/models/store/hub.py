@@ -1,31 +1,64 @@
-"""The Hugging Face Hub, or a mirror that speaks its protocol. Only data files are fetched; no code, no pickles."""
+"""The Hugging Face Hub, or a mirror that speaks its protocol. Only data files are fetched; no code, no pickles.
+
+Of the Hub's client only the session is used: its proxies, certificates, tokens and headers. What to fetch, under which
+name and how much of it is decided here, from the listing, before a byte of a file is asked for: the client takes a
+file's ETag for a file name as it comes, waits without end, and writes without bound.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import re
-import socket
-import sys
-from glob import escape
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from errno import ENOSPC
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
+from urllib.parse import quote, urlsplit
 
-from ...errors import ModelCorrupt
+from ...errors import InputError, ModelCorrupt
+from ...progress import Transfer, transfer_bar
 from ..build import FAMILIES
 from ..folder import SAFETENSORS, ModelFolder
 from ..registry import ModelSpec
-from .files import check_sha256, git_sha1, sha256
+from .files import check_sha256, locked, sync
+from .hub_cache import CachedRepository
+from .listing import (
+    COMMIT,
+    SMALL_BYTES,
+    Listing,
+    Stated,
+    check_small,
+    checked_commit,
+    checked_hash,
+    checked_size,
+    matching,
+    read_siblings,
+    read_tree,
+)  # fmt: skip
+from .transfer import (
+    WINDOW_S,
+    Answer,
+    Head,
+    Interrupted,
+    NotThere,
+    SourceFailure,
+    Stream,
+    ask,
+    ask_json,
+    host,
+    persistently,
+)
 
 _SMALL_FILES = ["*.json"]
+_SHARDS = f"{SAFETENSORS}.index.json"
 _ONNX_FILES = ["model.onnx*", "onnx/model.onnx*", "0_Transformer/model.onnx*"]
 _CONNECT_TIMEOUT_S = 5
-_HASHES = {
-    re.compile(r"[0-9a-f]{64}"): (sha256,),
-    # The Hub names small files by git's id; some mirrors by their plain SHA-1.
-    re.compile(r"[0-9a-f]{40}"): (git_sha1, lambda path: hashlib.sha1(path.read_bytes()).hexdigest()),
-}
+_MOST_PAGES = 200
+_log = logging.getLogger(__name__)
 
 
 def fetch_snapshot(
@@ -33,7 +66,7 @@ def fetch_snapshot(
 ) -> Path:
     """The folder of a model in the Hub's cache, fetched as far as needed, every file checked.
 
-    The Hub's client keeps its own locks, resumes, and shares its cache with other programs.
+    The cache is shared with other programs, and laid out as the Hub's client does.
 
     Args:
         spec: which model.
@@ -44,98 +77,316 @@ def fetch_snapshot(
 
     Raises:
         ModelCorrupt: a file is not what its hash says, even after fetching it again.
-        Exception: whatever the Hub's client raises.
+        SourceFailure: the source did not have it, or gave what is not taken.
+        InputError: `endpoint` is no address.
+        Exception: whatever the session raises.
     """
-    revision = spec.revision
-
-    def snapshot(patterns: list[str], *, force: bool = False) -> Path:
-        return _snapshot(spec.repository, revision, patterns, endpoint=endpoint, cache_dir=cache_dir, token=token,
-                         local_files_only=local_only, force_download=force)  # fmt: skip
-
-    if not local_only:
-        _check_reachable(endpoint)
-    folder = snapshot(_SMALL_FILES)
-    patterns, revision = _patterns(folder), folder.name  # a branch may move on between two calls
-    folder = snapshot(patterns)
-    if patterns[-1].endswith(SAFETENSORS) and ModelFolder(folder).safetensors_path is None:
-        patterns = _SMALL_FILES + _ONNX_FILES
-        folder = snapshot(patterns)
-    if local_only and not _has_weights(folder):
-        raise FileNotFoundError("it is there in part only")
-
-    def whole(*, force: bool = False) -> Path:
-        folder = snapshot(patterns, force=force)
-        others = _files_of_graph(folder)
-        folder = snapshot(patterns + others, force=force) if others else folder
-        _check(folder, spec)
-        return folder
-
-    try:
-        return whole()
-    except ModelCorrupt:
-        if local_only:
-            raise
-        return whole(force=True)
+    cached = CachedRepository(cache_dir or _default_cache(), spec.repository)
+    if local_only:
+        return _from_cache(cached, spec)
+    source = _Source(check_endpoint(endpoint), spec.repository, _headers(token))
+    with transfer_bar(f"{spec.name} from {host(endpoint)}") as bar:
+        commit = spec.revision if COMMIT.fullmatch(spec.revision) else source.commit(spec.revision)
+        listing = source.listing(commit)
+        _check_pins(spec, listing, endpoint)
+        fetch = _Fetch(source, cached, commit, listing, spec, bar)
+        folder = _collect(cached.snapshot(commit), listing, fetch.all)
+    check_sha256(folder, spec.sha256)
+    cached.note_commit(spec.revision, commit)
+    return folder
 
 
-def _check_reachable(endpoint: str) -> None:
-    """Fail at once where there is no network: the Hub's client would try for half a minute."""
+def check_endpoint(endpoint: str) -> str:
+    """The address of the Hub or of a mirror, without a slash at its end.
+
+    Raises:
+        InputError: it is no address.
+    """
     address = urlsplit(endpoint)
-    if address.scheme in getproxies():
-        return  # the proxy finds the host, this machine may not
-    port = address.port or (443 if address.scheme == "https" else 80)
-    socket.create_connection((address.hostname or "", port), timeout=_CONNECT_TIMEOUT_S).close()
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise InputError(
+            f"the mirror's address (endpoint= or HF_ENDPOINT) must begin with http:// or https://, not {endpoint!r}"
+        )
+    return endpoint.rstrip("/")
 
 
-def _patterns(folder: Path) -> list[str]:
-    """What to fetch once config.json is here: the checkpoint of a family that can be built, else the ONNX model."""
+def _from_cache(cached: CachedRepository, spec: ModelSpec) -> Path:
+    commit = cached.commit(spec.revision)
+    if commit is None or not cached.snapshot(commit).is_dir():
+        raise FileNotFoundError("it is not there")
+    listing = cached.listing(commit)
+    if listing is None:
+        listing = cached.present(commit)
+        if spec.config is None and "modules.json" not in listing:
+            # Programs that need no more leave it away, and without it a model is pooled by mean.
+            raise FileNotFoundError("it may be there in part only: there is neither modules.json nor a listing")
+    folder = cached.snapshot(commit)
+    _collect(folder, listing, lambda names: _check_present(folder, listing, names))
+    if not _has_weights(folder):
+        raise FileNotFoundError("it is there in part only: without weights")
+    check_sha256(folder, spec.sha256)
+    return folder
+
+
+def _check_present(folder: Path, listing: Listing, names: list[str]) -> None:
+    for name in names:
+        path, stated = folder / name, listing[name]
+        if not os.path.lexists(path):
+            raise FileNotFoundError(f"it is there in part only: without {name}")
+        if stated.hash and not stated.holds(path):
+            raise ModelCorrupt(str(path), expected=stated.hash, actual="another content")
+
+
+def _collect(folder: Path, listing: Listing, ensure: Callable[[list[str]], None]) -> Path:
+    """What is needed of a model: its descriptions, and then what they say."""
+    ensure(matching(listing, _SMALL_FILES))
+    ensure(_weights(folder, listing))
+    ensure([name for name in _files_of_graph(folder) if name in listing])
+    return folder
+
+
+def _weights(folder: Path, listing: Listing) -> list[str]:
+    """The checkpoint of a family that can be built, in one file or in several, else the ONNX model."""
     model = ModelFolder(folder)
-    if model.architecture.get("model_type") not in FAMILIES:
-        return _SMALL_FILES + _ONNX_FILES
-    return [*_SMALL_FILES, (model.encoder_path.relative_to(folder) / SAFETENSORS).as_posix()]
+    if model.architecture.get("model_type") in FAMILIES:
+        own = normpath(model.encoder_path.relative_to(folder).as_posix())
+        single, index = normpath(f"{own}/{SAFETENSORS}"), normpath(f"{own}/{_SHARDS}")
+        if single in listing:
+            return [single]
+        if index in listing:
+            return [name for name in _shards(folder / index, own) if name in listing]
+    return matching(listing, _ONNX_FILES)
+
+
+def _shards(index: Path, own: str) -> list[str]:
+    try:
+        names = set(json.loads(index.read_bytes())["weight_map"].values())
+        return sorted(normpath(f"{own}/{name}") for name in names)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelCorrupt(str(index), expected="the names of a checkpoint's shards", actual=repr(error)) from error
 
 
 def _files_of_graph(folder: Path) -> list[str]:
     """Files that an ONNX model keeps its weights in, whatever their names; none where there is a checkpoint."""
     model = ModelFolder(folder)
-    if model.safetensors_path is not None or model.onnx_path is None:
+    if _has_checkpoint(model) or model.onnx_path is None:
         return []
     from ..graph_file import weight_names
 
-    path = model.onnx_path
-    return [escape((path.parent / name).relative_to(folder).as_posix()) for name in weight_names(path)]
+    path = model.onnx_path.relative_to(folder).parent.as_posix()
+    return [normpath(f"{path}/{name}") for name in weight_names(model.onnx_path)]
+
+
+def _has_checkpoint(model: ModelFolder) -> bool:
+    return model.safetensors_path is not None or (model.encoder_path / _SHARDS).is_file()
 
 
 def _has_weights(folder: Path) -> bool:
     model = ModelFolder(folder)
-    return model.safetensors_path is not None or model.onnx_path is not None
+    return _has_checkpoint(model) or model.onnx_path is not None
 
 
-def _snapshot(repository: str, revision: str, patterns: list[str], **options: Any) -> Path:
-    from huggingface_hub import snapshot_download
-    from tqdm import tqdm
-
-    class Bar(tqdm):  # type: ignore[misc]
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **{**kwargs, "disable": not sys.stderr.isatty()})
-
-    folder = snapshot_download(repository, revision=revision, allow_patterns=patterns, tqdm_class=Bar, **options)
-    return Path(folder)
+def _check_pins(spec: ModelSpec, listing: Listing, endpoint: str) -> None:
+    for name, pinned in spec.sha256.items():
+        stated = listing[name].hash if name in listing else None
+        if stated and len(stated) == 64 and stated != pinned:
+            raise ModelCorrupt(f"{name} of {host(endpoint)}", expected=f"SHA-256 {pinned}", actual=stated)
 
 
-def _check(folder: Path, spec: ModelSpec) -> None:
-    """Compare with the pinned hashes, and with the names that the Hub's cache gives its files: their own hashes."""
-    check_sha256(folder, spec.sha256)
-    for path in folder.rglob("*"):
-        if path.is_symlink():
-            _check_blob(path)
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One repository on the Hub or on a mirror."""
+
+    endpoint: str
+    repository: str
+    headers: Mapping[str, str]
+
+    def commit(self, revision: str) -> str:
+        """The commit of a branch or tag."""
+        return checked_commit(self._revision(revision).get("sha"))
+
+    def listing(self, commit: str) -> Listing:
+        """What a commit holds."""
+        entries: list[Any] = []
+        url: str | None = f"{self._api}/tree/{commit}?recursive=true&expand=false"
+        for _ in range(_MOST_PAGES):
+            try:
+                page, url = ask_json(_open, url or "", self.headers)
+            except NotThere:  # a mirror without this part of the protocol: names now, the rest with each file
+                return read_siblings(self._revision(commit).get("siblings") or [])
+            if not isinstance(page, list):
+                raise SourceFailure(f"{host(self.endpoint)} answers with what is no listing")
+            entries += page
+            if url is None:
+                return read_tree(entries)
+        raise SourceFailure(f"{host(self.endpoint)} lists files without end")
+
+    def address(self, commit: str, name: str) -> str:
+        """Where a file is had."""
+        return f"{self.endpoint}/{self.repository}/resolve/{commit}/{quote(name)}"
+
+    def _revision(self, revision: str) -> Mapping[str, Any]:
+        values, _ = ask_json(_open, f"{self._api}/revision/{quote(revision, safe='')}", self.headers)
+        if not isinstance(values, dict):
+            raise SourceFailure(f"{host(self.endpoint)} answers with what is no description of a model")
+        return values
+
+    @property
+    def _api(self) -> str:
+        return f"{self.endpoint}/api/models/{self.repository}"
 
 
-def _check_blob(path: Path) -> None:
-    blob = path.resolve()
-    hashes = next((hashes for pattern, hashes in _HASHES.items() if pattern.fullmatch(blob.name)), ())
-    if not hashes:
-        return
-    actual = [of(blob) for of in hashes] if blob.is_file() else ["no such file"]
-    if blob.name not in actual:
-        raise ModelCorrupt(str(path), expected=blob.name, actual=actual[0])
+@dataclass(frozen=True, slots=True)
+class _Fetch:
+    """The files of one commit, on their way from a source into the cache."""
+
+    source: _Source
+    cached: CachedRepository
+    commit: str
+    listing: Listing
+    spec: ModelSpec
+    bar: Transfer
+
+    def all(self, names: list[str]) -> None:
+        """Have these files in the cache, each one checked."""
+        stated = {name: self._stated(name) for name in names}
+        missing = {name: file for name, file in stated.items() if not file.holds(self._path(name))}
+        self._check_space(missing)
+        self.cached.note_listing(self.commit, self.listing)
+        for name, file in missing.items():
+            self._fetch(name, file)
+            self.cached.link(self.commit, name, str(file.hash))
+
+    def _path(self, name: str) -> Path:
+        return self.cached.snapshot(self.commit) / name
+
+    def _stated(self, name: str) -> Stated:
+        """What the listing states of a file, or a pin of ours, or else the file's own headers."""
+        stated = self.listing[name]
+        if stated.hash is None and name in self.spec.sha256:
+            stated = Stated(stated.size, self.spec.sha256[name])
+        if stated.hash is None or stated.size is None:
+            with ask(_open, self.source.address(self.commit, name), self.source.headers, method="HEAD") as answer:
+                told = _told(answer, self.commit)
+            stated = Stated(told.size if stated.size is None else stated.size, stated.hash or told.hash)
+        if stated.hash is None:
+            raise SourceFailure(f"{host(self.source.endpoint)} states no hash of {name}: it is not taken unchecked")
+        check_small(name, stated.size)
+        return stated
+
+    def _check_space(self, missing: Mapping[str, Stated]) -> None:
+        needed = sum(file.size or 0 for file in missing.values())
+        self.cached.cache.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.cached.cache).free
+        if needed > free:
+            raise OSError(ENOSPC, f"{needed} bytes are needed, {free} are free", str(self.cached.cache))
+        self.bar.expect(needed)
+
+    def _fetch(self, name: str, stated: Stated) -> None:
+        digest = str(stated.hash)
+        blob = self.cached.blob(digest)
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        with locked(self.cached.lock(digest), f"it fetches {name}"):
+            if stated.holds(blob):
+                return
+            _log.info("fetching %s (%s bytes) of %s from %s", name, stated.size, self.spec.name, self.source.endpoint)
+            self.bar.say(f"{name} of {self.spec.name} from {host(self.source.endpoint)}")
+            partial = blob.with_name(f"{digest}.incomplete")
+            if not (self._received(name, stated, partial) or self._received(name, stated, partial)):
+                path = self._path(name)
+                raise ModelCorrupt(str(path), expected=digest, actual=f"another content from {self.source.endpoint}")
+            partial.replace(blob)
+            sync(blob.parent)
+
+    def _received(self, name: str, stated: Stated, partial: Path) -> bool:
+        """Fetch a file, going on where an earlier run was stopped. False, and nothing is left, if it is another."""
+        persistently(lambda: self._receive(name, stated, partial), progress=lambda: _size(partial))
+        if stated.holds(partial):
+            return True
+        partial.unlink()
+        return False
+
+    def _receive(self, name: str, stated: Stated, partial: Path) -> None:
+        start = _size(partial)
+        if stated.size is not None and start >= stated.size:
+            return  # all of it is here, or more than there is: its hash tells
+        url = self.source.address(self.commit, name)
+        with ask(_open, url, self.source.headers, start=start) as answer:
+            _told(answer, self.commit)
+            limit = SMALL_BYTES if stated.size is None else stated.size
+            if answer.n_bytes is not None and answer.start + answer.n_bytes != (stated.size or answer.n_bytes):
+                raise SourceFailure(f"{host(url)} sends {answer.n_bytes} bytes of {name}, which has {stated.size}")
+            self._write(answer, partial, limit, name)
+        if stated.size is not None and _size(partial) < stated.size:
+            raise Interrupted(f"{host(url)} sent {_size(partial)} of the {stated.size} bytes of {name}")
+
+    def _write(self, answer: Answer, partial: Path, limit: int, name: str) -> None:
+        with partial.open("r+b" if answer.start else "wb") as file:
+            file.truncate(answer.start)
+            n_bytes = file.seek(answer.start)
+            for chunk in answer.body:
+                n_bytes += len(chunk)
+                if n_bytes > limit:
+                    raise SourceFailure(f"{host(self.source.endpoint)} sends more than the {limit} bytes of {name}")
+                file.write(chunk)
+                self.bar.advance(len(chunk))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _told(answer: Answer, commit: str) -> Stated:
+    """What the headers of a file tell of it.
+
+    Raises:
+        SourceFailure: what cannot be, or of another commit.
+    """
+    headers = answer.stated
+    of = headers.get("x-repo-commit", commit)
+    if checked_commit(of) != commit:
+        raise SourceFailure(f"commit {commit} was asked for, and {of} came")
+    etag = headers.get("x-linked-etag") or headers.get("etag")
+    size = headers.get("x-linked-size", "")
+    return Stated(
+        checked_size(int(size)) if size.isdecimal() else answer.n_bytes,
+        checked_hash(etag.removeprefix("W/").strip('"')) if etag else None,
+    )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _default_cache() -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE).expanduser()
+
+
+def _headers(token: str | None) -> Mapping[str, str]:
+    headers: Mapping[str, str] = _client().build_hf_headers(token=token, library_name="neuralcore-embedding")
+    return headers
+
+
+def _client() -> Any:
+    from huggingface_hub import utils
+
+    return utils
+
+
+def _open(method: str, url: str, headers: Mapping[str, str]) -> Stream:
+    """Ask with the session of the Hub's client, which came from requests, then httpx, then httpx2."""
+    session = _client().get_session()
+    options: dict[str, Any] = {"headers": headers, "timeout": (_CONNECT_TIMEOUT_S, WINDOW_S)}
+    if hasattr(session, "stream"):
+        options["timeout"] = (_CONNECT_TIMEOUT_S, WINDOW_S, WINDOW_S, _CONNECT_TIMEOUT_S)
+        with session.stream(method, url, follow_redirects=False, **options) as response:
+            yield _head(response)
+            yield from response.iter_raw()
+    else:
+        with session.request(method, url, allow_redirects=False, stream=True, **options) as response:
+            yield _head(response)
+            yield from response.raw.stream(1 << 14, decode_content=False)
+
+
+def _head(response: Any) -> Head:
+    return Head(response.status_code, {name.lower(): value for name, value in response.headers.items()})
