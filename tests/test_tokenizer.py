@@ -15,6 +15,7 @@ from neuralcore.embedding.tokenizer import Tokenizer, fast
 from tests import golden, tiny_model
 
 CLS, SEP = 2, 3  # of tiny_model's vocabulary
+CONTENT = {"a": [5], "big red cat": [14, 16, 6]}
 LIMIT = 12
 SURROGATE = "fine until here \ud83d"
 
@@ -44,10 +45,21 @@ def rows(batch) -> list[list[int]]:
     return [part.tolist() for part in np.split(batch.ids, batch.offsets[1:-1])] if len(batch) else []
 
 
-def reference(path, max_tokens) -> HfTokenizer:
+@pytest.fixture(scope="module")
+def directed_paths(tmp_path_factory):
+    """The same with each direction of truncation."""
+    folder, paths = tmp_path_factory.mktemp("directed"), {}
+    for direction in ("left", "right"):
+        tokenizer, paths[direction] = tiny_model.tokenizer(), folder / f"{direction}.json"
+        tokenizer.enable_truncation(16, direction=direction)
+        tokenizer.save(str(paths[direction]))
+    return paths
+
+
+def reference(path, max_tokens, direction="right") -> HfTokenizer:
     tokenizer = HfTokenizer.from_file(str(path))
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_tokens)
+    tokenizer.enable_truncation(max_tokens, direction=direction)
     return tokenizer
 
 
@@ -256,7 +268,18 @@ def test_any_text_is_framed_and_within_the_limit(tiny_path, texts, max_tokens):
         assert 2 <= len(ids) == length == min(max_tokens, full)
 
 
+@pytest.mark.parametrize("direction", ["left", "right"])
 @given(st.lists(st.text(max_size=60), max_size=5), st.integers(3, 20))
-def test_any_text_is_cut_like_hugging_face_cuts(tiny_path, texts, max_tokens):
-    expected = [encoding.ids for encoding in reference(tiny_path, max_tokens).encode_batch(texts)]
-    assert rows(Tokenizer(tiny_path, max_tokens=max_tokens).encode(texts)) == expected
+def test_any_text_is_cut_like_hugging_face_cuts(direction, directed_paths, texts, max_tokens):
+    path = directed_paths[direction]
+    expected = [encoding.ids for encoding in reference(path, max_tokens, direction).encode_batch(texts)]
+    assert rows(Tokenizer(path, max_tokens=max_tokens).encode(texts)) == expected
+
+
+def test_direction_left_keeps_the_last_tokens(directed_paths):
+    text = "a " * 20 + "big red cat"
+    left, right = (Tokenizer(directed_paths[side], max_tokens=5) for side in ("left", "right"))
+    assert rows(left.encode([text, "a"])) == [[CLS, *CONTENT["big red cat"], SEP], [CLS, CONTENT["a"][0], SEP]]
+    assert rows(right.encode([text])) == [[CLS, *(3 * CONTENT["a"]), SEP]]
+    assert left.encode([text]).full_lengths.tolist() == [25]
+    assert rows(left.accept([[CLS, 5, 6, 7, 8, SEP]])) == [[CLS, 6, 7, 8, SEP]]

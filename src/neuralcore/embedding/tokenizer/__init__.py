@@ -2,7 +2,8 @@
 
 A tokenizer.json often carries the truncation and padding it was last used with (MiniLM's says 128 tokens, fixed).
 Both are switched off here: texts are cut to the model's own limit, keeping the special tokens at both ends, and the
-length before the cut is kept so that nothing is cut unseen.
+length before the cut is kept so that nothing is cut unseen. Of the file's truncation only its direction counts: left
+means that the end of a text is kept, not its beginning.
 
 Two backends read the same file: Hugging Face tokenizers (reference.py) any file and any text, tokie (fast.py) those for
 which equal ids are proven (proven.py). Which one runs can be seen in the time only.
@@ -50,6 +51,11 @@ class Tokenizer:
         """The id that fills padding: the file's own, else that of the usual names."""
         return self._reference.pad_id
 
+    @property
+    def keeps_end(self) -> bool:
+        """Whether a text that is too long keeps its last tokens, and not its first."""
+        return self._reference.keeps_end
+
     def encode(self, texts: Sequence[str], *, prefix: str = "", first_index: int = 0) -> TokenBatch:
         """Tokenize texts and cut them to the limit.
 
@@ -65,8 +71,7 @@ class Tokenizer:
             InputError: an element is not a str, or holds lone surrogates; with its index.
         """
         content = self._encode(texts, prefix, first_index)
-        ids, offsets = frame(content.cut(self._n_content), self._prefix, self._suffix)
-        return TokenBatch(ids, offsets, content.lengths + self._n_special)
+        return self._framed(content)
 
     def accept(self, sequences: Sequence[Sequence[int]]) -> TokenBatch:
         """Take ids of this very tokenizer, with its special tokens around each text, and cut them to the limit.
@@ -78,9 +83,13 @@ class Tokenizer:
         """
         rows = [np.array(self._content(sequence, index), np.int32) for index, sequence in enumerate(sequences)]
         lengths = np.array([len(row) for row in rows], np.int64)
-        content = Ragged(np.concatenate([*rows, np.zeros(0, np.int32)]), lengths)
-        ids, offsets = frame(content.cut(self._n_content), self._prefix, self._suffix)
-        return TokenBatch(ids, offsets, lengths + self._n_special)
+        return self._framed(Ragged(np.concatenate([*rows, np.zeros(0, np.int32)]), lengths))
+
+    def _framed(self, content: Ragged) -> TokenBatch:
+        """Content cut to the limit, with the special tokens around it."""
+        kept = content.cut(self._n_content, keeps_end=self.keeps_end)
+        ids, offsets = frame(kept, self._prefix, self._suffix)
+        return TokenBatch(ids, offsets, content.lengths + self._n_special)
 
     def _content(self, sequence: Sequence[int], index: int) -> Sequence[int]:
         """A sequence without the special tokens it must have."""

@@ -22,13 +22,14 @@ class Ragged(NamedTuple):
     ids: NDArray[np.int32]
     lengths: Lengths
 
-    def cut(self, n_most: int) -> Ragged:
-        """The first ids of each text, no more than so many."""
+    def cut(self, n_most: int, *, keeps_end: bool = False) -> Ragged:
+        """The first ids of each text, or its last ones, no more than so many."""
         if len(self.ids) <= n_most or self.lengths.max() <= n_most:
             return self
-        starts = np.cumsum(self.lengths) - self.lengths
-        places = np.arange(len(self.ids)) - np.repeat(starts, self.lengths)
-        return Ragged(self.ids[places < n_most], np.minimum(self.lengths, n_most))
+        kept = np.minimum(self.lengths, n_most)
+        firsts = np.cumsum(self.lengths) - (kept if keeps_end else self.lengths)
+        places = np.arange(len(self.ids)) - np.repeat(firsts, self.lengths)
+        return Ragged(self.ids[(places >= 0) & (places < n_most)], kept)
 
 
 def frame(content: Ragged, prefix: Sequence[int], suffix: Sequence[int]) -> tuple[NDArray[np.int32], Lengths]:

@@ -32,6 +32,7 @@ class Reference:
     def __init__(self, path: Path, *, lowercase: bool) -> None:
         self._inner = _load(path)
         self._file_padding = self._inner.padding
+        self._file_truncation = self._inner.truncation
         self._inner.no_padding()
         self._inner.no_truncation()
         if lowercase:
@@ -44,6 +45,11 @@ class Reference:
             return int(self._file_padding["pad_id"])
         known = (self._inner.token_to_id(token) for token in ("[PAD]", "<pad>"))
         return next((token_id for token_id in known if token_id is not None), 0)
+
+    @property
+    def keeps_end(self) -> bool:
+        """Whether a text that is too long loses its beginning: the file's truncation has the direction left."""
+        return self._file_truncation is not None and self._file_truncation["direction"] == "left"
 
     @property
     def n_ids(self) -> int:
