@@ -14,11 +14,12 @@ from .config import ModelConfig
 from .conversion_check import Hidden, check_conversion
 from .errors import InputError, UnsupportedModel
 from .models.build import FAMILIES, GRAPH_VERSION, build_onnx
+from .models.build.checkpoint import checkpoint_sha256
 from .models.export import TorchEncoder, torch_is_installed
 from .models.folder import ModelFolder, write_config
 from .models.graph_file import note_origin
 from .models.registry import find_spec
-from .models.store import FileRecord, Manifest, Store, sha256, staging_beside
+from .models.store import FileRecord, Manifest, Store, staging_beside
 from .progress import progress_bar
 from .quantize.model import Model
 from .types import Precision
@@ -28,6 +29,7 @@ Exporter = Literal["builtin", "torch"]
 
 _GRAPH = "onnx/model.onnx"
 _KEPT = (".json", ".txt", ".model", ".jinja")  # tokenizer and configuration; weights are in the graph
+_INDEX = ".index.json"  # of weights in several files
 
 
 def convert_model(
@@ -123,7 +125,7 @@ def _write(
 def _copy_settings(folder: ModelFolder, staging: Path) -> None:
     for source in dict.fromkeys((folder.path, folder.encoder_path)):
         for path in source.iterdir():
-            if path.is_file() and path.suffix in _KEPT:
+            if path.is_file() and path.suffix in _KEPT and not path.name.endswith(_INDEX):
                 shutil.copyfile(path, staging / path.name)
 
 
@@ -161,7 +163,7 @@ def _manifest(
     path = staging / _GRAPH
     files = {"model": path, "weights": path.with_name("model.onnx.data"), "tokenizer": staging / "tokenizer.json"}
     assert folder.safetensors_path is not None
-    made_from = {"model.safetensors": sha256(folder.safetensors_path)}
+    made_from = {"model.safetensors": checkpoint_sha256(folder.safetensors_path)}
     note_origin(path, made_from["model.safetensors"])
     return Manifest(
         folder=staging,

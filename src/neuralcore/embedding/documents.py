@@ -155,7 +155,7 @@ def read_object(path: Path, *, required: bool = False, most_bytes: int = MOST_BY
         ModelCorrupt: it is no such object, or no file of this kind.
         ModelUnavailable: this process cannot read it.
     """
-    if not required and not _is_there(path):
+    if not required and not is_there(path):
         return Document(path)
     values = _parse(path, most_bytes)
     if not isinstance(values, dict):
@@ -165,12 +165,33 @@ def read_object(path: Path, *, required: bool = False, most_bytes: int = MOST_BY
 
 def read_objects(path: Path, *, most_bytes: int = MOST_BYTES) -> list[Document]:
     """Read a JSON list of objects; none if there is no such file. Otherwise as `read_object`."""
-    if not _is_there(path):
+    if not is_there(path):
         return []
     values = _parse(path, most_bytes)
     if not isinstance(values, list):
         raise ModelCorrupt(str(path), expected="a JSON list", actual=_describe(values), advice=_AGAIN)
     return _documents(path, values, "")
+
+
+def parse_json(path: Path, data: bytes, expected: str) -> Any:
+    """What a piece of JSON in a file says. Of a key that is there twice, the last one counts, as for Python's readers.
+
+    Args:
+        path: the file.
+        data: the piece.
+        expected: what the file should be.
+
+    Raises:
+        ModelCorrupt: it is not JSON.
+    """
+    if data.startswith(_ORDER_MARKS):
+        advice = "Save it again without one."
+        raise ModelCorrupt(str(path), expected=f"{expected} in UTF-8", actual="a byte-order mark", advice=advice)
+    try:
+        return json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        actual = "too many brackets in brackets" if isinstance(error, RecursionError) else str(error)
+        raise ModelCorrupt(str(path), expected=expected, actual=actual, advice=_AGAIN) from error
 
 
 def open_file(path: Path, expected: str) -> BinaryIO:
@@ -206,6 +227,17 @@ def open_file(path: Path, expected: str) -> BinaryIO:
     return file
 
 
+def is_there(path: Path) -> bool:
+    """Whether something of this name is there, be it a link to nothing or a folder: to read it says what is wrong."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True
+    return True
+
+
 def leaves_folder(name: str) -> bool:
     """Whether a name from a file, taken for a path beside that file, would lead elsewhere, on any system.
 
@@ -216,17 +248,6 @@ def leaves_folder(name: str) -> bool:
     return bool(path.drive or path.root) or ".." in path.parts or "\0" in name
 
 
-def _is_there(path: Path) -> bool:
-    """A link to nothing and a file that cannot be asked for are there, and have to be read: that says what is wrong."""
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError):
-        return True
-    return True
-
-
 def _parse(path: Path, most_bytes: int) -> Any:
     with open_file(path, "JSON") as file:
         try:
@@ -235,14 +256,7 @@ def _parse(path: Path, most_bytes: int) -> Any:
             raise _unopened(path, "JSON", error) from error
     if len(data) > most_bytes:
         raise ModelCorrupt(str(path), expected=f"JSON of at most {most_bytes} bytes", actual="a longer file")
-    if data.startswith(_ORDER_MARKS):
-        advice = "Save it again without one."
-        raise ModelCorrupt(str(path), expected="JSON in UTF-8", actual="a byte-order mark", advice=advice)
-    try:
-        return json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        actual = "too many brackets in brackets" if isinstance(error, RecursionError) else str(error)
-        raise ModelCorrupt(str(path), expected="JSON", actual=actual, advice=_AGAIN) from error
+    return parse_json(path, data, "JSON")
 
 
 def _documents(path: Path, values: list[Any], where: str) -> list[Document]:

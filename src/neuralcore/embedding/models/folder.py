@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ..config import ModelConfig, PoolingStrategy
+from ..documents import is_there
 from ..errors import ModelCorrupt, UnsupportedModel
 
 SAFETENSORS = "model.safetensors"
+SAFETENSORS_INDEX = "model.safetensors.index.json"
 _ONNX_NAMES = ("model.onnx", "model_optimized.onnx", "encoder_model.onnx", "sentence_transformers.onnx")
 _ONNX_FOLDERS = ("", "onnx")
 
@@ -64,16 +66,16 @@ class ModelFolder:
             UnsupportedModel: there is none.
         """
         for folder in (self.encoder_path, self.path):
-            if (folder / "tokenizer.json").is_file():
+            if is_there(folder / "tokenizer.json"):
                 return folder / "tokenizer.json"
         advice = "make one with transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
         raise UnsupportedModel(self.name, f"no tokenizer.json in {self.path}; {advice}")
 
     @property
     def safetensors_path(self) -> Path | None:
-        """The checkpoint, if there is one."""
-        path = self.encoder_path / SAFETENSORS
-        return path if path.is_file() else None
+        """The checkpoint, or the index of one that is in several files; None if there is neither."""
+        paths = (self.encoder_path / name for name in (SAFETENSORS, SAFETENSORS_INDEX))
+        return next((path for path in paths if is_there(path)), None)
 
     @property
     def onnx_path(self) -> Path | None:
@@ -85,7 +87,7 @@ class ModelFolder:
         folders = [base / sub for base in dict.fromkeys((self.path, self.encoder_path)) for sub in _ONNX_FOLDERS]
         for folder in folders:
             for name in _ONNX_NAMES:
-                if (folder / name).is_file():
+                if is_there(folder / name):
                     return folder / name
         others = sorted(path for folder in folders for path in folder.glob("*.onnx"))
         if len(others) > 1:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ...config import ModelConfig
-from ...errors import InputError, ModelCorrupt, UnsupportedModel
+from ...errors import InputError, UnsupportedModel
+from ..architecture import as_document
 
 FAMILIES = ("bert", "mpnet", "nomic_bert")
 """Each `model_type` of config.json that can be built, by the module of this name and its `write_encoder`."""
@@ -35,7 +36,7 @@ def build_onnx(
     metadata says so, too.
 
     Args:
-        checkpoint_path: the model.safetensors.
+        checkpoint_path: the model.safetensors, or the index of one that is in several files.
         architecture: config.json of the checkpoint.
         config: pooling and normalisation.
         output_path: the .onnx file to write.
@@ -44,7 +45,8 @@ def build_onnx(
     Raises:
         InputError: another opset.
         UnsupportedModel: a family, activation or variant that is not known here.
-        ModelCorrupt: a tensor is missing, has another shape, or holds NaN or infinity.
+        ModelCorrupt: a tensor is missing, has another shape, or holds NaN or infinity; a key of config.json is missing
+            or cannot be what it says.
     """
     from .checkpoint import Checkpoint
     from .graph import DEFAULT_OPSET, OPSETS, GraphWriter
@@ -56,11 +58,9 @@ def build_onnx(
     if family not in FAMILIES:
         raise UnsupportedModel(config.name, f"no builder for model_type {family!r} ({', '.join(FAMILIES)})")
     write_encoder = import_module(f".{family}", __name__).write_encoder
-    with Checkpoint(checkpoint_path) as checkpoint, GraphWriter(output_path) as graph:
-        try:
-            hidden = write_encoder(graph, checkpoint, architecture)
-        except KeyError as error:
-            path = str(checkpoint_path.with_name("config.json"))
-            raise ModelCorrupt(path, expected=f"the key {error}", actual="none") from error
+    checkpoint = Checkpoint(checkpoint_path)
+    about = as_document(architecture, checkpoint_path.with_name("config.json"))
+    with GraphWriter(output_path) as graph:
+        hidden = write_encoder(graph, checkpoint, about)
         write_head(graph, hidden, config)
         graph.save(config, version=GRAPH_VERSION, opset=opset or DEFAULT_OPSET)

@@ -1,79 +1,129 @@
-"""Reads tensors of a model.safetensors, one at a time, and refuses damaged ones."""
+"""The tensors of a checkpoint, one at a time, whatever file they are in and whatever older name they go by."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
+from ...documents import leaves_folder, read_object
 from ...errors import ModelCorrupt
+from ..tensor_file import TensorFile
 
 Array = NDArray[np.float32]
 
+INDEX_SUFFIX = ".safetensors.index.json"
+"""How the file ends that says which tensor is in which file, of a checkpoint in several (shards)."""
+
 # What a head or a task model puts before its encoder's tensor names.
-_PREFIXES = ("", "bert.", "mpnet.", "nomic_bert.", "model.", "0.auto_model.")
+_PREFIXES = ("bert.", "mpnet.", "nomic_bert.", "model.", "0.auto_model.")
+# LayerNorms of checkpoints that come from TensorFlow; transformers renames them in every model, and only these.
+_OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+
+_SHAPES = "Shapes follow from config.json and, for keys that it leaves out, from the defaults of its architecture."
 
 
 class Checkpoint:
     """Tensors by name, as float32.
 
     Args:
-        path: the model.safetensors.
+        path: the model.safetensors, or the model.safetensors.index.json of one that is in several files.
 
     Raises:
-        ModelCorrupt: truncated, not a safetensors file.
+        ModelCorrupt: truncated, not a safetensors file, or an index that does not say what is so.
+        ModelUnavailable: a file cannot be read by this process.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            file: Any = safe_open(path, framework="numpy")
-            self._file = file.__enter__()
-        except (SafetensorError, OSError) as error:
-            actual = str(error) or "an unreadable file"
-            raise ModelCorrupt(str(path), expected="a safetensors file", actual=actual) from error
-        self._names = {_without_prefix(name): name for name in self._file.keys()}  # noqa: SIM118 - not a dict
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._file.__exit__(kind, error, tb)
+        places = _places(path)
+        # A name that has no prefix comes last, and wins.
+        longest_first = sorted(places, key=len, reverse=True)
+        self._places = {_as_known(name): (places[name], name) for name in longest_first}
 
     def __contains__(self, name: str) -> bool:
-        return name in self._names
+        return name in self._places
 
     def read(self, *names: str, shape: Sequence[int]) -> Array:
         """The tensor that has one of these names.
 
         Args:
             names: the names it goes by, in old and new checkpoints.
-            shape: what its shape must be; -1 for any size.
+            shape: what its shape must be; -1 for any size but 0.
 
         Returns:
             float32 of that shape.
 
         Raises:
             ModelCorrupt: no such tensor, another shape, or values that are not finite.
+            UnsupportedModel: it holds something else than floats.
         """
-        name = next((name for name in names if name in self._names), None)
+        name = next((name for name in names if name in self._places), None)
         if name is None:
             raise ModelCorrupt(str(self._path), expected=f"a tensor {' or '.join(names)}", actual="none")
-        tensor = np.asarray(self._file.get_tensor(self._names[name]))
-        if len(tensor.shape) != len(shape) or any(w not in (-1, n) for w, n in zip(shape, tensor.shape, strict=True)):
-            expected, actual = f"{name} of shape {tuple(shape)}", f"shape {tensor.shape}"
-            raise ModelCorrupt(str(self._path), expected=expected, actual=actual)
-        tensor = tensor.astype(np.float32, copy=False)
+        file, own_name = self._places[name]
+        actual = file.places[own_name].shape
+        fits = len(actual) == len(shape) and all(w in (-1, n) for w, n in zip(shape, actual, strict=True))
+        if not fits or 0 in actual:
+            expected = f"{name} of shape {tuple(shape)}"
+            raise ModelCorrupt(str(file.path), expected=expected, actual=f"shape {actual}", advice=_SHAPES)
+        tensor = file.read(own_name)
         if not np.isfinite(tensor).all():
-            raise ModelCorrupt(str(self._path), expected=f"finite values in {name}", actual="NaN or infinity")
+            raise ModelCorrupt(str(file.path), expected=f"finite values in {name}", actual="NaN or infinity")
         return tensor
 
 
-def _without_prefix(name: str) -> str:
-    prefix = next((prefix for prefix in _PREFIXES if prefix and name.startswith(prefix)), "")
-    return name.removeprefix(prefix)
+def checkpoint_files(path: Path) -> list[Path]:
+    """The files that hold a checkpoint's tensors, sorted: itself, or those that its index names.
+
+    Raises:
+        ModelCorrupt: an index that is none, or names files outside of its folder.
+    """
+    if not path.name.endswith(INDEX_SUFFIX):
+        return [path]
+    return sorted({path.parent / shard for shard in _read_index(path).values()})
+
+
+def checkpoint_sha256(path: Path) -> str:
+    """What tells a checkpoint's weights from those of another: its SHA-256, or that of its files' SHA-256s."""
+    from ..store.files import sha256
+
+    digests = [sha256(file) for file in checkpoint_files(path)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _places(path: Path) -> dict[str, TensorFile]:
+    """The file of each tensor: where the index says, if there is one; else where it is found, as transformers does."""
+    files = {file: TensorFile(file) for file in checkpoint_files(path)}
+    places = {name: file for file in files.values() for name in file.places}
+    if not path.name.endswith(INDEX_SUFFIX):
+        return places
+    for name, shard in _read_index(path).items():
+        file = files[path.parent / shard]
+        if name not in file.places:
+            raise ModelCorrupt(str(path), expected=f"{name} in {shard}, as it says", actual="no such tensor there")
+        places[name] = file
+    return places
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    """The name of each tensor's file."""
+    index = read_object(path, required=True).section("weight_map")
+    shards = {name: index.text(name, "") for name in index}
+    for name, shard in shards.items():
+        if leaves_folder(shard) or not shard.endswith(".safetensors"):
+            raise index.refused(name, "a safetensors file in the model's folder")
+    if not shards:
+        raise ModelCorrupt(str(path), expected="a weight_map from tensors to files", actual="none")
+    return shards
+
+
+def _as_known(name: str) -> str:
+    prefix = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), "")
+    known = name.removeprefix(prefix)
+    for old, new in _OLD_NAMES.items():
+        known = known.replace(old, new)
+    return known

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from onnx import TensorProto
@@ -32,19 +31,6 @@ def activation(graph: GraphWriter, x: str, name: str) -> str:
         case "silu" | "swish":
             return graph.node("Mul", x, graph.node("Sigmoid", x))
     raise UnsupportedModel(name, "no such activation is known to the builder")
-
-
-def require(architecture: Mapping[str, Any], **expected: Any) -> None:
-    """Refuse variants that would be computed wrongly.
-
-    Raises:
-        UnsupportedModel: a key of config.json has another value; an absent key is as expected.
-    """
-    for key, value in expected.items():
-        actual = architecture.get(key, value)
-        if actual != value:
-            model = str(architecture.get("_name_or_path", architecture.get("model_type")))
-            raise UnsupportedModel(model, f"its config.json has {key}={actual!r}; the builder knows {value!r}")
 
 
 def int32_mask(graph: GraphWriter) -> str:
@@ -81,14 +67,23 @@ def attention(graph: GraphWriter, parts: Sequence[str], mask: str, n_heads: int,
     return graph.node("MultiHeadAttention", *inputs, domain=MICROSOFT, num_heads=n_heads, mask_filter_value=MASKED)
 
 
-def layer_norm(graph: GraphWriter, checkpoint: Checkpoint, x: str, names: tuple[str, ...], epsilon: float) -> str:
+def layer_norm(
+    graph: GraphWriter, checkpoint: Checkpoint, x: str, names: tuple[str, ...], size: int, epsilon: float
+) -> str:
     """A LayerNorm of the checkpoint, under one of its names."""
-    weight, bias = (checkpoint.read(*(f"{name}.{part}" for name in names), shape=(-1,)) for part in ("weight", "bias"))
+    parts = ([f"{name}.{part}" for name in names] for part in ("weight", "bias"))
+    weight, bias = (checkpoint.read(*part, shape=(size,)) for part in parts)
     return graph.layer_norm(x, names[0], weight, bias, epsilon)
 
 
 def add_and_norm(
-    graph: GraphWriter, checkpoint: Checkpoint, x: str, residual: str, names: tuple[str, ...], epsilon: float
+    graph: GraphWriter,
+    checkpoint: Checkpoint,
+    x: str,
+    residual: str,
+    names: tuple[str, ...],
+    size: int,
+    epsilon: float,
 ) -> str:
     """LayerNorm(x + residual), as two operators: the fused SkipLayerNormalization is slower on CPU."""
-    return layer_norm(graph, checkpoint, graph.node("Add", x, residual), names, epsilon)
+    return layer_norm(graph, checkpoint, graph.node("Add", x, residual), names, size, epsilon)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from ...documents import Document
+from ..architecture import Shape
 from .checkpoint import Array, Checkpoint
 from .graph import GraphWriter
 from .layers import activation, add_and_norm, attention, dense, int32_mask, layer_norm, sequence_length
@@ -18,23 +18,24 @@ _MAX_DISTANCE = 128  # of relative positions, fixed in the reference implementat
 PAD_POSITION = 1  # positions of tokens begin after it; also the pad token's id, which config.json does not always say
 
 
-def write_encoder(graph: GraphWriter, checkpoint: Checkpoint, architecture: Mapping[str, Any]) -> str:
+def write_encoder(graph: GraphWriter, checkpoint: Checkpoint, architecture: Document) -> str:
     """Write the encoder; returns the name of its last hidden state."""
-    x, mask = _embed(graph, checkpoint, architecture), int32_mask(graph)
-    bias = _relative_bias(graph, checkpoint, architecture)
-    for number in range(architecture["num_hidden_layers"]):
-        x = _layer(graph, checkpoint, architecture, f"encoder.layer.{number}", x, mask, bias)
+    shape = Shape.of(architecture)
+    x, mask = _embed(graph, checkpoint, shape), int32_mask(graph)
+    bias = _relative_bias(graph, checkpoint, shape)
+    for number in range(shape.n_layers):
+        x = _layer(graph, checkpoint, shape, f"encoder.layer.{number}", x, mask, bias)
     return x
 
 
-def _embed(graph: GraphWriter, checkpoint: Checkpoint, architecture: Mapping[str, Any]) -> str:
-    size, n_positions = architecture["hidden_size"], architecture["max_position_embeddings"]
-    words = checkpoint.read("embeddings.word_embeddings.weight", shape=(architecture["vocab_size"], size))
-    positions = checkpoint.read("embeddings.position_embeddings.weight", shape=(n_positions, size))
+def _embed(graph: GraphWriter, checkpoint: Checkpoint, shape: Shape) -> str:
+    size = shape.size
+    words = checkpoint.read("embeddings.word_embeddings.weight", shape=(shape.n_words, size))
+    positions = checkpoint.read("embeddings.position_embeddings.weight", shape=(shape.n_positions, size))
     word = graph.node("Gather", graph.tensor("words", words), "input_ids")
     position = graph.node("Gather", graph.tensor("positions", positions), _position_ids(graph))
     summed = graph.node("Add", word, position)
-    return layer_norm(graph, checkpoint, summed, ("embeddings.LayerNorm",), architecture["layer_norm_eps"])
+    return layer_norm(graph, checkpoint, summed, ("embeddings.LayerNorm",), size, shape.epsilon)
 
 
 def _position_ids(graph: GraphWriter) -> str:
@@ -45,11 +46,10 @@ def _position_ids(graph: GraphWriter) -> str:
     return graph.node("Add", running, graph.ints(PAD_POSITION))
 
 
-def _relative_bias(graph: GraphWriter, checkpoint: Checkpoint, architecture: Mapping[str, Any]) -> str:
+def _relative_bias(graph: GraphWriter, checkpoint: Checkpoint, shape: Shape) -> str:
     """The bias of every pair of positions, (1, heads, sequence, sequence), from a table over their distance."""
-    n_positions, n_heads = architecture["max_position_embeddings"], architecture["num_attention_heads"]
-    n_buckets = architecture.get("relative_attention_num_buckets", 32)
-    biases = checkpoint.read("encoder.relative_attention_bias.weight", shape=(n_buckets, n_heads))
+    n_positions = shape.n_positions
+    biases = checkpoint.read("encoder.relative_attention_bias.weight", shape=(shape.n_buckets, shape.n_heads))
     by_distance = graph.tensor("bias_by_distance", bias_by_distance(biases, n_positions))
     positions = graph.node("Range", graph.scalar(0), graph.node("Squeeze", sequence_length(graph)), graph.scalar(1))
     key, query = (graph.node("Unsqueeze", positions, graph.ints(axis)) for axis in (0, 1))
@@ -84,22 +84,20 @@ def _bucket(distance: NDArray[np.int64], n_buckets: int) -> NDArray[np.int64]:
     return np.where(distance > 0, half, 0) + np.where(size < exact, size, far)
 
 
-def _layer(
-    graph: GraphWriter, checkpoint: Checkpoint, architecture: Mapping[str, Any], name: str, x: str, mask: str, bias: str
-) -> str:
-    size, wide, epsilon = (architecture[key] for key in ("hidden_size", "intermediate_size", "layer_norm_eps"))
-    attended = _attention(graph, checkpoint, architecture, f"{name}.attention.attn", x, mask, bias)
+def _layer(graph: GraphWriter, checkpoint: Checkpoint, shape: Shape, name: str, x: str, mask: str, bias: str) -> str:
+    size, wide, epsilon = shape.size, shape.wide, shape.epsilon
+    attended = _attention(graph, checkpoint, shape, f"{name}.attention.attn", x, mask, bias)
     projected = dense(graph, checkpoint, attended, f"{name}.attention.attn.o", size, size)
-    x = add_and_norm(graph, checkpoint, projected, x, (f"{name}.attention.LayerNorm",), epsilon)
+    x = add_and_norm(graph, checkpoint, projected, x, (f"{name}.attention.LayerNorm",), size, epsilon)
     inner = dense(graph, checkpoint, x, f"{name}.intermediate.dense", size, wide)
-    inner = activation(graph, inner, architecture.get("hidden_act", "gelu"))
+    inner = activation(graph, inner, shape.activation)
     projected = dense(graph, checkpoint, inner, f"{name}.output.dense", wide, size)
-    return add_and_norm(graph, checkpoint, projected, x, (f"{name}.output.LayerNorm",), epsilon)
+    return add_and_norm(graph, checkpoint, projected, x, (f"{name}.output.LayerNorm",), size, epsilon)
 
 
 def _attention(
-    graph: GraphWriter, checkpoint: Checkpoint, architecture: Mapping[str, Any], name: str, x: str, mask: str, bias: str
+    graph: GraphWriter, checkpoint: Checkpoint, shape: Shape, name: str, x: str, mask: str, bias: str
 ) -> str:
-    size = architecture["hidden_size"]
+    size = shape.size
     parts = [dense(graph, checkpoint, x, f"{name}.{part}", size, size) for part in "qkv"]
-    return attention(graph, parts, mask, architecture["num_attention_heads"], bias)
+    return attention(graph, parts, mask, shape.n_heads, bias)

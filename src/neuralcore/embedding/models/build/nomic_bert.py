@@ -6,15 +6,25 @@ and those of transformers >= 5 (`layers.0.self_attn.q_proj`, `hidden_size`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
+from ...documents import Document
+from ..architecture import complete, read_epsilon, read_heads, read_size, require
 from .checkpoint import Array, Checkpoint
 from .graph import MICROSOFT, GraphWriter
-from .layers import activation, add_and_norm, attention, int32_mask, layer_norm, require, sequence_length
+from .layers import activation, add_and_norm, attention, int32_mask, layer_norm, sequence_length
+
+_MOST_POSITIONS = 1 << 17
+_HUB_NAMES = {
+    "hidden_size": "n_embd",
+    "intermediate_size": "n_inner",
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "layer_norm_eps": "layer_norm_epsilon",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,34 +35,55 @@ class Shape:
     wide: int
     n_layers: int
     n_heads: int
+    n_segments: int
     epsilon: float
     theta: float
     n_positions: int
 
     @classmethod
-    def of(cls, architecture: Mapping[str, Any]) -> Self:
-        """Read them."""
+    def of(cls, architecture: Document) -> Self:
+        """Read them.
 
-        def value(*keys: str) -> Any:
-            return architecture[next((key for key in keys if architecture.get(key) is not None), keys[-1])]
-
-        rope = architecture.get("rope_parameters") or {}
-        require(rope, rope_type="default")
-        positions = [architecture.get(key) for key in ("n_positions", "max_position_embeddings")]
-        if architecture.get("rotary_scaling_factor"):  # stretches the angles beyond the trained length: not built
-            positions = [architecture.get("max_trained_positions")]
+        Raises:
+            UnsupportedModel: angles that are not built here.
+            ModelCorrupt: a value that cannot be one.
+        """
+        values = complete(architecture)
+        names = {new: old if values.get(old) is not None else new for new, old in _HUB_NAMES.items()}
+        size, n_heads = read_heads(values, names["hidden_size"], names["num_attention_heads"])
+        require({"head_dim": values.get("head_dim") or size // n_heads}, head_dim=size // n_heads)
+        if size // n_heads % 2:
+            raise values.refused(names["num_attention_heads"], "heads of an even size, whose halves are rotated,")
         return cls(
-            size=value("hidden_size", "n_embd"),
-            wide=value("intermediate_size", "n_inner"),
-            n_layers=value("num_hidden_layers", "n_layer"),
-            n_heads=value("num_attention_heads", "n_head"),
-            epsilon=value("layer_norm_epsilon", "layer_norm_eps"),
-            theta=float(rope.get("rope_theta") or architecture.get("rotary_emb_base") or 1000.0),
-            n_positions=max((n for n in positions if n), default=2048),
+            size=size,
+            n_heads=n_heads,
+            wide=read_size(values, names["intermediate_size"]),
+            n_layers=read_size(values, names["num_hidden_layers"]),
+            n_segments=read_size(values, "type_vocab_size", 2),
+            epsilon=read_epsilon(values, names["layer_norm_eps"]),
+            theta=_theta(values),
+            n_positions=_n_positions(values),
         )
 
 
-def write_encoder(graph: GraphWriter, checkpoint: Checkpoint, architecture: Mapping[str, Any]) -> str:
+def _theta(values: Document) -> float:
+    """The base of the angles. transformers 5 reads it from three places, in this order; the fourth is the Hub's own."""
+    require(values, rope_scaling=None)
+    rope = values.section("rope_parameters")
+    require(rope, rope_type="default", partial_rotary_factor=1.0)
+    old = values.number("rope_theta", values.number("rotary_emb_base", 1000.0, least=1), least=1)
+    return float(rope.number("rope_theta", old, least=1))
+
+
+def _n_positions(values: Document) -> int:
+    keys = ["n_positions", "max_position_embeddings"]
+    if values.number("rotary_scaling_factor", None):  # stretches the angles beyond the trained length: not built
+        keys = ["max_trained_positions"]
+    found = [values.integer(key, 0, least=1, most=_MOST_POSITIONS) for key in keys]
+    return max(found) or 2048
+
+
+def write_encoder(graph: GraphWriter, checkpoint: Checkpoint, architecture: Document) -> str:
     """Write the encoder; returns the name of its last hidden state."""
     require_known(architecture)
     shape = Shape.of(architecture)
@@ -66,12 +97,17 @@ def write_encoder(graph: GraphWriter, checkpoint: Checkpoint, architecture: Mapp
     return x
 
 
-def require_known(architecture: Mapping[str, Any]) -> None:
+def require_known(architecture: Document) -> None:
     """Refuse variants that would be computed wrongly.
 
     Raises:
         UnsupportedModel: one of them.
+        ModelCorrupt: a key of the Hub's own class is missing whose default there is another variant.
     """
+    if "n_embd" in architecture:
+        for key in ("activation_function", "rotary_emb_fraction"):
+            if architecture.get(key) is None:
+                raise architecture.refused(key, "a value")
     require(architecture, prenorm=False, rotary_emb_fraction=1.0, rotary_emb_interleaved=False, num_experts=0)
     require(architecture, parallel_block=False, causal=False, use_rms_norm=False, rotary_emb_scale_base=None)
     require(architecture, activation_function="swiglu", hidden_act="silu")
@@ -81,9 +117,11 @@ def _embed(graph: GraphWriter, checkpoint: Checkpoint, shape: Shape) -> str:
     words = checkpoint.read("embeddings.word_embeddings.weight", shape=(-1, shape.size))
     if "embeddings.token_type_embeddings.weight" in checkpoint:
         # One text is one segment, always of type 0: its embedding is part of every word's.
-        words = words + checkpoint.read("embeddings.token_type_embeddings.weight", shape=(-1, shape.size))[0]
+        words = (
+            words + checkpoint.read("embeddings.token_type_embeddings.weight", shape=(shape.n_segments, shape.size))[0]
+        )
     word = graph.node("Gather", graph.tensor("words", words), "input_ids")
-    return layer_norm(graph, checkpoint, word, ("emb_ln", "embeddings.LayerNorm"), shape.epsilon)
+    return layer_norm(graph, checkpoint, word, ("emb_ln", "embeddings.LayerNorm"), shape.size, shape.epsilon)
 
 
 def _layer(
@@ -92,9 +130,10 @@ def _layer(
     old, new = f"encoder.layers.{number}", f"layers.{number}"
     attended = _attention(graph, checkpoint, shape, number, x, mask, position_ids)
     norms = (f"{old}.norm1", f"{new}.post_attention_layernorm")
-    x = add_and_norm(graph, checkpoint, attended, x, norms, shape.epsilon)
+    x = add_and_norm(graph, checkpoint, attended, x, norms, shape.size, shape.epsilon)
     inner = _feed_forward(graph, checkpoint, shape, number, x)
-    return add_and_norm(graph, checkpoint, inner, x, (f"{old}.norm2", f"{new}.post_mlp_layernorm"), shape.epsilon)
+    norms = (f"{old}.norm2", f"{new}.post_mlp_layernorm")
+    return add_and_norm(graph, checkpoint, inner, x, norms, shape.size, shape.epsilon)
 
 
 def _attention(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ...errors import ModelCorrupt
 from ...types import TokenBatch
+from ..architecture import as_document, complete
 
 if TYPE_CHECKING:
     from .integers import PackedProduct
@@ -34,12 +35,14 @@ def can_pack(architecture: Mapping[str, Any]) -> bool:
     """Whether the kernels know an encoder's family and its sizes, which are multiples of 16 a product and 16 a head."""
     if architecture.get("model_type") not in FAMILIES:
         return False
-    sizes = [architecture.get(key) for key in ("hidden_size", "n_embd", "intermediate_size", "n_inner")]
-    n_heads = architecture.get("num_attention_heads") or architecture.get("n_head")
-    hidden = architecture.get("hidden_size") or architecture.get("n_embd")
-    if not n_heads or not hidden or hidden % n_heads or (hidden // n_heads) % 16:
+    values = complete(as_document(architecture, Path("config.json")))
+    hidden, wide, n_heads = (
+        values.integer(new, values.integer(old, 0))
+        for new, old in (("hidden_size", "n_embd"), ("intermediate_size", "n_inner"), ("num_attention_heads", "n_head"))
+    )
+    if not hidden or not n_heads or hidden % n_heads:
         return False
-    return all(size % 16 == 0 for size in sizes if size)
+    return hidden // n_heads % 16 == 0 and hidden % 16 == 0 and wide % 16 == 0
 
 
 def pack_model(
@@ -53,7 +56,7 @@ def pack_model(
     """Quantize an encoder and write it for the kernels.
 
     Args:
-        checkpoint_path: the model.safetensors.
+        checkpoint_path: the model.safetensors, or the index of one that is in several files.
         architecture: its config.json.
         tokens: calibration texts.
         output_path: the file to write.
@@ -67,8 +70,7 @@ def pack_model(
     from .families import read_stack
     from .file import write_packed
 
-    with Checkpoint(checkpoint_path) as checkpoint:
-        stack = read_stack(checkpoint, architecture)
+    stack = read_stack(Checkpoint(checkpoint_path), as_document(architecture, checkpoint_path.with_name("config.json")))
     about = {
         "pack_version": PACK_VERSION,
         "made_from": made_from,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
+from ...documents import Document
 from ...errors import UnsupportedModel
+from ..architecture import Shape as BertShape
+from ..architecture import require
 from ..build.checkpoint import Array, Checkpoint
-from ..build.layers import require
 from ..build.mpnet import PAD_POSITION, bias_by_distance
 from ..build.nomic_bert import Shape, angles, read_qkv, require_known
 from .stack import Layer, Linear, Norm, Stack
@@ -23,7 +24,7 @@ _ACTIVATIONS = {
 }
 
 
-def read_stack(checkpoint: Checkpoint, architecture: Mapping[str, Any]) -> Stack:
+def read_stack(checkpoint: Checkpoint, architecture: Document) -> Stack:
     """Read all weights of an encoder.
 
     Args:
@@ -34,7 +35,7 @@ def read_stack(checkpoint: Checkpoint, architecture: Mapping[str, Any]) -> Stack
         UnsupportedModel: a family, activation or variant that is not known here.
         ModelCorrupt: a tensor is missing, has another shape, or holds NaN or infinity.
     """
-    read: Callable[[Checkpoint, Mapping[str, Any]], Stack] = {
+    read: Callable[[Checkpoint, Document], Stack] = {
         "bert": _read_bert,
         "mpnet": _read_mpnet,
         "nomic_bert": _read_nomic_bert,
@@ -42,25 +43,24 @@ def read_stack(checkpoint: Checkpoint, architecture: Mapping[str, Any]) -> Stack
     return read(checkpoint, architecture)
 
 
-def _read_bert(checkpoint: Checkpoint, architecture: Mapping[str, Any]) -> Stack:
+def _read_bert(checkpoint: Checkpoint, architecture: Document) -> Stack:
     require(architecture, position_embedding_type="absolute", is_decoder=False, add_cross_attention=False)
-    positions = _table(checkpoint, architecture, "position", "max_position_embeddings")
-    segments = checkpoint.read("embeddings.token_type_embeddings.weight", shape=(-1, positions.shape[1]))
+    shape = BertShape.of(architecture)
+    positions = _table(checkpoint, "position", shape.n_positions, shape.size)
+    segments = _table(checkpoint, "token_type", shape.n_segments, shape.size)
     positions = positions + segments[0]  # one text is one segment, always of type 0
     parts = [f"attention.self.{part}" for part in ("query", "key", "value")]
-    return _bert_like(
-        checkpoint, architecture, positions, parts, "attention.output.dense", "attention.output.LayerNorm"
-    )
+    return _bert_like(checkpoint, shape, positions, parts, "attention.output.dense", "attention.output.LayerNorm")
 
 
-def _read_mpnet(checkpoint: Checkpoint, architecture: Mapping[str, Any]) -> Stack:
-    positions = _table(checkpoint, architecture, "position", "max_position_embeddings")
-    n_buckets, n_heads = architecture.get("relative_attention_num_buckets", 32), architecture["num_attention_heads"]
-    biases = checkpoint.read("encoder.relative_attention_bias.weight", shape=(n_buckets, n_heads))
+def _read_mpnet(checkpoint: Checkpoint, architecture: Document) -> Stack:
+    shape = BertShape.of(architecture)
+    positions = _table(checkpoint, "position", shape.n_positions, shape.size)
+    biases = checkpoint.read("encoder.relative_attention_bias.weight", shape=(shape.n_buckets, shape.n_heads))
     parts = [f"attention.attn.{part}" for part in "qkv"]
     return _bert_like(
         checkpoint,
-        architecture,
+        shape,
         positions,
         parts,
         "attention.attn.o",
@@ -72,7 +72,7 @@ def _read_mpnet(checkpoint: Checkpoint, architecture: Mapping[str, Any]) -> Stac
 
 def _bert_like(
     checkpoint: Checkpoint,
-    architecture: Mapping[str, Any],
+    shape: BertShape,
     positions: Array,
     parts: list[str],
     out: str,
@@ -81,7 +81,7 @@ def _bert_like(
     pad_position: int | None = None,
     distance_bias: Array | None = None,
 ) -> Stack:
-    size, wide, n_heads = (architecture[f] for f in ("hidden_size", "intermediate_size", "num_attention_heads"))
+    size, wide, n_heads = shape.size, shape.wide, shape.n_heads
 
     def layer(number: int) -> Layer:
         name = f"encoder.layer.{number}"
@@ -92,31 +92,31 @@ def _bert_like(
             up=_linear(checkpoint, f"{name}.intermediate.dense", size, wide),
             gate=None,
             down=_linear(checkpoint, f"{name}.output.dense", wide, size),
-            attention_norm=_norm(checkpoint, f"{name}.{attention_norm}"),
-            output_norm=_norm(checkpoint, f"{name}.output.LayerNorm"),
+            attention_norm=_norm(checkpoint, size, f"{name}.{attention_norm}"),
+            output_norm=_norm(checkpoint, size, f"{name}.output.LayerNorm"),
         )
 
     return Stack(
-        words=_table(checkpoint, architecture, "word", "vocab_size"),
+        words=_table(checkpoint, "word", shape.n_words, size),
         positions=positions,
         pad_position=pad_position,
         distance_bias=distance_bias,
         angles=None,
-        embedding_norm=_norm(checkpoint, "embeddings.LayerNorm"),
-        layers=[layer(number) for number in range(architecture["num_hidden_layers"])],
+        embedding_norm=_norm(checkpoint, size, "embeddings.LayerNorm"),
+        layers=[layer(number) for number in range(shape.n_layers)],
         n_heads=n_heads,
         max_positions=len(positions),
-        epsilon=architecture["layer_norm_eps"],
-        activation=_activation(architecture.get("hidden_act", "gelu")),
+        epsilon=shape.epsilon,
+        activation=_activation(shape.activation),
     )
 
 
-def _read_nomic_bert(checkpoint: Checkpoint, architecture: Mapping[str, Any]) -> Stack:
+def _read_nomic_bert(checkpoint: Checkpoint, architecture: Document) -> Stack:
     require_known(architecture)
     shape = Shape.of(architecture)
     words = checkpoint.read("embeddings.word_embeddings.weight", shape=(-1, shape.size))
     if "embeddings.token_type_embeddings.weight" in checkpoint:
-        words = words + checkpoint.read("embeddings.token_type_embeddings.weight", shape=(-1, shape.size))[0]
+        words = words + _table(checkpoint, "token_type", shape.n_segments, shape.size)[0]
 
     def layer(number: int) -> Layer:
         old, new = f"encoder.layers.{number}", f"layers.{number}"
@@ -132,8 +132,8 @@ def _read_nomic_bert(checkpoint: Checkpoint, architecture: Mapping[str, Any]) ->
             up=linear("mlp.fc11", "mlp.up_proj", shape.size, shape.wide),
             gate=linear("mlp.fc12", "mlp.gate_proj", shape.size, shape.wide),
             down=linear("mlp.fc2", "mlp.down_proj", shape.wide, shape.size),
-            attention_norm=_norm(checkpoint, f"{old}.norm1", f"{new}.post_attention_layernorm"),
-            output_norm=_norm(checkpoint, f"{old}.norm2", f"{new}.post_mlp_layernorm"),
+            attention_norm=_norm(checkpoint, shape.size, f"{old}.norm1", f"{new}.post_attention_layernorm"),
+            output_norm=_norm(checkpoint, shape.size, f"{old}.norm2", f"{new}.post_mlp_layernorm"),
         )
 
     return Stack(
@@ -142,7 +142,7 @@ def _read_nomic_bert(checkpoint: Checkpoint, architecture: Mapping[str, Any]) ->
         pad_position=None,
         distance_bias=None,
         angles=angles(shape),
-        embedding_norm=_norm(checkpoint, "emb_ln", "embeddings.LayerNorm"),
+        embedding_norm=_norm(checkpoint, shape.size, "emb_ln", "embeddings.LayerNorm"),
         layers=[layer(number) for number in range(shape.n_layers)],
         n_heads=shape.n_heads,
         max_positions=shape.n_positions,
@@ -151,10 +151,8 @@ def _read_nomic_bert(checkpoint: Checkpoint, architecture: Mapping[str, Any]) ->
     )
 
 
-def _table(checkpoint: Checkpoint, architecture: Mapping[str, Any], kind: str, rows: str) -> Array:
-    return checkpoint.read(
-        f"embeddings.{kind}_embeddings.weight", shape=(architecture[rows], architecture["hidden_size"])
-    )
+def _table(checkpoint: Checkpoint, kind: str, n_rows: int, size: int) -> Array:
+    return checkpoint.read(f"embeddings.{kind}_embeddings.weight", shape=(n_rows, size))
 
 
 def _linear(checkpoint: Checkpoint, name: str, n_in: int, n_out: int, *, other: str = "") -> Linear:
@@ -165,8 +163,9 @@ def _linear(checkpoint: Checkpoint, name: str, n_in: int, n_out: int, *, other: 
     return Linear(np.ascontiguousarray(weight.T), bias)
 
 
-def _norm(checkpoint: Checkpoint, *names: str) -> Norm:
-    weight, bias = (checkpoint.read(*(f"{name}.{part}" for name in names), shape=(-1,)) for part in ("weight", "bias"))
+def _norm(checkpoint: Checkpoint, size: int, *names: str) -> Norm:
+    parts = ([f"{name}.{part}" for name in names] for part in ("weight", "bias"))
+    weight, bias = (checkpoint.read(*part, shape=(size,)) for part in parts)
     return Norm(weight, bias)
 
 

@@ -24,9 +24,10 @@ from ... import settings
 from ...config import ModelConfig
 from ...errors import Attempt, InputError, ModelCorrupt, ModelUnavailable, UnsupportedModel
 from ..build import FAMILIES, GRAPH_VERSION, build_onnx
+from ..build.checkpoint import checkpoint_sha256
 from ..folder import ModelFolder
 from ..registry import ModelSpec, find_spec
-from .files import check_sha256, locked, remove_siblings, sha256, staged_folder, staging_beside
+from .files import check_sha256, locked, remove_siblings, sha256, staged_folder, staging_beside, state_of
 from .manifest import FileRecord, Manifest
 
 __all__ = ["SOURCES", "FileRecord", "Manifest", "Store", "make_store", "sha256", "staging_beside"]
@@ -333,7 +334,7 @@ def _built(model: ModelFolder, staging: Path, source: Mapping[str, Any], config:
     build_onnx(model.safetensors_path, model.architecture, config, onnx_path)
     shutil.copyfile(model.tokenizer_path, staging / "tokenizer.json")
     files = {"model": onnx_path, "weights": staging / "model.onnx.data", "tokenizer": staging / "tokenizer.json"}
-    made_from = {"model.safetensors": sha256(model.safetensors_path)}
+    made_from = {"model.safetensors": checkpoint_sha256(model.safetensors_path)}
     note_origin(onnx_path, made_from["model.safetensors"])
     return Manifest(
         folder=staging,
@@ -376,8 +377,8 @@ def _why_not(model: ModelFolder) -> str:
 
 def _states(model: ModelFolder) -> list[str]:
     """What changes when a file of a local folder changes."""
-    stats = [(path, path.stat()) for path in sorted(model.path.rglob("*")) if path.suffix in {".json", ".safetensors"}]
-    return [f"{path.name} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats]
+    paths = sorted(path for path in model.path.rglob("*") if path.suffix in {".json", ".safetensors"})
+    return [f"{path.name} {state_of(path)}" for path in paths]
 
 
 def _digest(*parts: str) -> str:

@@ -29,6 +29,15 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def state_of(path: Path) -> str:
+    """What changes when a file changes: size and time. A link to nothing has a state, too: who needs it refuses it."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        return f"unreadable {error.errno}"
+    return f"{stat.st_size} {stat.st_mtime_ns}"
+
+
 def git_sha1(path: Path) -> str:
     """The id git gives a file's content, in hex: SHA-1 of a header and the content."""
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
