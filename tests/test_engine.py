@@ -49,7 +49,7 @@ def test_no_texts_give_no_vectors(engine):
     assert engine.count_tokens([]).shape == (0,)
 
 
-@pytest.mark.parametrize("several", [list, tuple, iter, np.array, dict.fromkeys])
+@pytest.mark.parametrize("several", [list, tuple, iter, np.array, lambda texts: dict.fromkeys(texts).keys()])
 def test_batch_takes_any_iterable(engine, several):
     np.testing.assert_allclose(engine.embed_batch(several(TEXTS)), engine.embed_batch(TEXTS), atol=1e-6)
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from .admission import AdmissionQueue, Encoded
-from .arguments import Truncation, refuse_single
+from .arguments import Truncation, check_texts
 from .config import ModelConfig
 from .engine import EmbeddingEngine, PrecisionName
 from .errors import InputError
@@ -168,7 +168,8 @@ class AsyncEmbeddingEngine:
             >>> async for block in engine.embed_stream(open("lines.txt")):  # doctest: +SKIP
             ...     index.add(block)
         """
-        refuse_single(texts)
+        if not isinstance(texts, AsyncIterable):
+            check_texts(texts)
         return self._stream(texts, embedding_type)
 
     async def encode(self, tokenize: Callable[[], TokenBatch]) -> Encoded:

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from . import loader, pooling
-from .arguments import Truncation, check_options, device_for, refuse_single
+from .arguments import Truncation, check_options, check_texts, device_for
 from .config import ModelConfig
 from .cpu import available_threads
 from .errors import InputError
@@ -270,7 +270,8 @@ class EmbeddingEngine:
             float32 (n, dimension), in input order.
 
         Raises:
-            InputError: as in `embed`, with the text's index; or one str instead of several.
+            InputError: as in `embed`, with the text's index; or not several texts in an order: one str, a dict, a set,
+                a table.
             OutOfMemory: one text alone does not fit.
             InferenceError: the model failed.
 
@@ -278,7 +279,7 @@ class EmbeddingEngine:
             >>> engine.embed_batch(["one text", "another"]).shape  # doctest: +SKIP
             (2, 384)
         """
-        refuse_single(texts)
+        check_texts(texts)
         texts = texts if isinstance(texts, (list, tuple)) else list(texts)
         out = np.empty((len(texts), self.dimension), np.float32)
         start = 0
@@ -305,7 +306,7 @@ class EmbeddingEngine:
             >>> sum(len(block) for block in engine.embed_stream(open("lines.txt")))  # doctest: +SKIP
             1000000
         """
-        refuse_single(texts)
+        check_texts(texts)
         return self._blocks(texts, embedding_type, None)
 
     def count_tokens(self, texts: Iterable[str], *, embedding_type: str = EmbeddingType.DOCUMENT) -> Lengths:
@@ -322,7 +323,7 @@ class EmbeddingEngine:
             >>> engine.count_tokens(["one text"]).tolist()  # doctest: +SKIP
             [4]
         """
-        refuse_single(texts)
+        check_texts(texts)
         return self._tokenizer.count(list(texts), prefix=self._config.prefix(embedding_type))
 
     def tokenize(
@@ -335,8 +336,9 @@ class EmbeddingEngine:
             embedding_type: as in `embed`.
             first_index: the number of the first text, for messages.
         """
+        check_texts(texts)
         cut = self._no_cuts()
-        tokens = self._tokenize(texts, first_index, embedding_type, cut)
+        tokens = self._tokenize(list(texts), first_index, embedding_type, cut)
         cut.warn()
         return tokens
 

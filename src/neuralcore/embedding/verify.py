@@ -8,9 +8,10 @@ from os import PathLike
 from pathlib import Path
 
 from .agreement import BOUNDS, Agreement, Bounds, Embed, failures, measure
+from .arguments import check_texts
 from .config import ModelConfig, PoolingStrategy
 from .engine import EmbeddingEngine, PrecisionName
-from .errors import DependencyMissing, EmbeddingError, UnsupportedModel
+from .errors import DependencyMissing, EmbeddingError, InputError, UnsupportedModel
 from .models.folder import ModelFolder
 from .models.store import Manifest, Store, make_store
 from .samples import verification_texts
@@ -56,6 +57,7 @@ def verify_model(
         DependencyMissing: sentence-transformers is not installed.
         UnsupportedModel: there is no fp32 model to compare with, or as in `EmbeddingEngine.from_pretrained`.
         ModelUnavailable, ModelCorrupt: as in `EmbeddingEngine.from_pretrained`.
+        InputError: no texts.
 
     Example:
         >>> agreement = verify_model("all-MiniLM-L6-v2", precision="int8")  # doctest: +SKIP
@@ -76,7 +78,11 @@ def verify_model(
             offline=offline,
         )
 
-    texts = texts or verification_texts()
+    if texts is not None:
+        check_texts(texts)
+    texts = verification_texts() if texts is None else list(texts)
+    if not texts:
+        raise InputError("no texts to compare with")
     with load(model, precision, revision) as engine:
         wanted = reference or (SENTENCE_TRANSFORMERS if engine.precision is Precision.FP32 else "fp32")
         if wanted == SENTENCE_TRANSFORMERS:

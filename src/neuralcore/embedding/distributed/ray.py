@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import ray
 
-from ..arguments import refuse_single
+from ..arguments import check_texts
 from ..errors import EmbeddingError, InferenceError
 from ..stream import windows
 from ..types import EmbeddingType, Vectors
@@ -88,7 +88,7 @@ class RayEngine:
 
     def embed_stream(self, texts: Iterable[str], *, embedding_type: str = EmbeddingType.DOCUMENT) -> Iterator[Vectors]:
         """As `EmbeddingEngine.embed_stream`: blocks in order, memory bounded. Workers take windows in turn."""
-        refuse_single(texts)
+        check_texts(texts)
         pending: deque[Any] = deque()
         first = 0
         for number, window in enumerate(windows(texts)):

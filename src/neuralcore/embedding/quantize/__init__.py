@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..arguments import refuse_single
+from ..arguments import check_texts
 from ..errors import InputError, UnsupportedModel
 from ..models.store import staging_beside
 from ..types import Precision, TokenBatch
@@ -62,7 +62,7 @@ def quantize_model(
     from .model import Model
 
     if texts is not None:
-        refuse_single(texts)
+        check_texts(texts)
         texts = list(texts)
     source, target, wanted = Path(input_path), Path(output_path), Precision(precision)
     if (found := detect_quantization(source)) is not Precision.FP32:

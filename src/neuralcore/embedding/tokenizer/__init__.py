@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..arguments import describe_other
 from ..errors import InputError, UnsupportedModel
 from ..types import Lengths, TokenBatch
 from .fast import FastLater
@@ -108,6 +109,8 @@ class Tokenizer:
     def _encode(self, texts: Sequence[str], prefix: str, first_index: int) -> Ragged:
         try:
             prefixed = [prefix + text for text in texts]  # refuses ("a", "b"), which Hugging Face takes for a pair
+            if not all(isinstance(text, str) for text in prefixed):  # an array of two texts is added to as well
+                raise TypeError("not a str")
             return self._encode_fast_or_not(prefixed)
         except (TypeError, UnicodeEncodeError) as error:
             raise _explain(texts, first_index) or error from error
@@ -129,7 +132,7 @@ class Tokenizer:
 def _explain(texts: Sequence[object], first_index: int) -> InputError | None:
     for index, text in enumerate(texts, first_index):
         if not isinstance(text, str):
-            return InputError(f"expected a str, got {type(text).__name__}", index=index)
+            return InputError(describe_other(text), index=index)
         try:
             text.encode()
         except UnicodeEncodeError as error:
