@@ -8,7 +8,7 @@ class Gate:
     def __init__(self, engine):
         self.engine, self.device, self.threads, self.runs = engine, "cpu", engine.threads, []
         self.config, self.dimension, self.max_tokens = engine.config, engine.dimension, engine.max_tokens
-        self.tokenize, self.accept_ids = engine.tokenize, engine.accept_ids
+        self.tokenize, self.accept_ids, self.precision = engine.tokenize, engine.accept_ids, engine.precision
         self.started, self.open, self.fail = threading.Semaphore(0), threading.Semaphore(0), lambda tokens: None
 
     def encode(self, tokens):
@@ -17,6 +17,9 @@ class Gate:
         self.runs.append(len(tokens))
         self.fail(tokens)
         return self.engine.encode(tokens)
+
+    def warmup(self):
+        """Would wait, too."""
 
     def close(self):
         self.engine.close()

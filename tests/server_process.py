@@ -7,12 +7,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
 from tempfile import TemporaryFile
+
+from neuralcore.embedding.server.process import Server as RealServer
+from neuralcore.embedding.server.process import listen
+from neuralcore.embedding.server.service import Service
 
 COMMAND = [sys.executable, "-m", "neuralcore.embedding.cli", "serve"]
 
@@ -122,3 +127,43 @@ def _is_whole(received: bytes) -> bool:
     head, end, body = received.partition(b"\r\n\r\n")
     length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
     return bool(end) and not head.startswith(b"HTTP/1.1 100") and len(body) >= int(length[1] if length else 0)
+
+
+@dataclass
+class Local(Server):
+    """The server in a thread of the tests: its patience can be short, its engine held up, its inside looked at."""
+
+    server: RealServer | None = None
+    service: Service | None = None
+
+    def leave(self) -> None:
+        self.server.handle_exit(signal.SIGTERM, None)
+
+
+@contextmanager
+def local(engine, *, patience=None, drain_s=25, buffer_bytes=None, **options):
+    """Serve an engine from a thread until the block ends."""
+    service = Service(model="tiny", **options)
+    with listen("127.0.0.1", 0) as listener:
+        if buffer_bytes:  # connections inherit it
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
+        server = RealServer(service, lambda: engine, drain_s=drain_s, patience=patience)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        here = Local(None, listener.getsockname()[1], None, server=server, service=service)
+        try:
+            wait_until(lambda: service.engine)
+            yield here
+        finally:
+            if gate := getattr(engine, "open", None):
+                gate.release(10_000)
+            here.leave()
+            thread.join(timeout=30)
+            assert not thread.is_alive()
+
+
+def wait_until(condition, timeout_s: float = 20):
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.005)

@@ -43,7 +43,7 @@ WALLS = {
     "filelock": {"models.store.files"},
     "platformdirs": {"settings"},
     "starlette": {"server"},
-    "uvicorn": {"server.process"},
+    "uvicorn": {"server.process", "server.connection"},
     "orjson": {"server"},
     "prometheus_client": {"server.metrics"},
     "ray": {"distributed.ray"},

@@ -14,12 +14,11 @@ from queue import Queue
 
 import numpy as np
 import pytest
-import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
 from neuralcore.embedding import EmbeddingEngine
 from neuralcore.embedding.server.logs import _DroppingHandler
-from neuralcore.embedding.server.process import _Server
+from neuralcore.embedding.server.process import Server
 from neuralcore.embedding.server.service import Service
 from tests import tiny_model
 from tests.server_process import COMMAND, running
@@ -302,8 +301,8 @@ def test_overload_is_answered_429_and_passes(folder, cache):
 
 
 def test_signal_that_comes_while_the_log_is_written_to_does_not_stop_the_server_for_ever():
-    config, service = uvicorn.Config(lambda: None), Service(model="tiny")
-    server = _Server(config, service, lambda: None)
+    service = Service(model="tiny")
+    server = Server(service, lambda: None, drain_s=25)
     queue = Queue(10)
     handler = _DroppingHandler(queue)
     logger = logging.getLogger("neuralcore.server")
@@ -323,7 +322,8 @@ def test_signal_that_comes_while_the_log_is_written_to_does_not_stop_the_server_
         logger.setLevel(logging.NOTSET)
 
 
-def test_sigterm_under_load_loses_no_accepted_request(folder, cache):
+@pytest.mark.parametrize("leave", [signal.SIGTERM, signal.SIGHUP])
+def test_signal_under_load_loses_no_accepted_request(folder, cache, leave):
     answers, stop = [], threading.Event()
     body = json.dumps({"inputs": ["the cat sat on the mat " * 5] * 200})
 
@@ -345,13 +345,13 @@ def test_sigterm_under_load_loses_no_accepted_request(folder, cache):
             client.start()
         while len(answers) < 40:
             time.sleep(0.01)
-        assert server.stop() == 0
+        assert server.stop(leave) == 0
         stop.set()
         for client in clients:
             client.join(timeout=30)
         served = [line for line in server.log if line["event"] == "request" and line.get("path") == "/embed"]
     draining = next(line for line in server.log if line["event"] == "draining")
-    assert draining["active"] > 0
+    assert (draining["active"] > 0, draining["signal"]) == (True, leave.name)
     counted = [sum(status == wanted for status, _ in answers) for wanted in (200, 503)]
     assert counted == [sum(line["status"] == wanted for line in served) for wanted in (200, 503)]
     assert sum(counted) == len(served)

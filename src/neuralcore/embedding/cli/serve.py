@@ -36,6 +36,10 @@ from .options import DEFAULT_MODEL, load_engine, model_options
 @click.option(
     "--max-body-bytes", type=click.IntRange(min=1), default=4_000_000, show_default=True, help="Of a request."
 )
+@click.option(
+    "--drain-timeout", "drain_s", type=click.FloatRange(min=0), default=25, show_default=True, metavar="SECONDS",
+    help="To finish what was accepted after SIGTERM; what is not finished gets 503.",
+)  # fmt: skip
 @model_options
 def serve(
     model: str,
@@ -49,6 +53,7 @@ def serve(
     max_texts: int,
     max_tokens: int,
     max_body_bytes: int,
+    drain_s: float,
     **options: Any,
 ) -> None:
     r"""Serve MODEL to clients of OpenAI (/v1/embeddings) and TEI (/embed), with a page at /.
@@ -74,7 +79,7 @@ def serve(
         if not keys and not process.is_loopback(listener):
             click.echo(f"warning: whoever reaches {host} may use this server; --api-key asks for a key", err=True)
         click.echo(f"{service.model} on http://{_address(host)}:{listener.getsockname()[1]} (Ctrl-C ends)")
-        process.run(service, lambda: load_engine({"model": model, **options}), listener)
+        process.run(service, lambda: load_engine({"model": model, **options}), listener, drain_s=drain_s)
 
 
 def _clean_host(host: str) -> str:

@@ -19,8 +19,6 @@ from .replies import JsonResponse
 from .routes import LIVE
 from .service import RETRY_S, Service
 
-_BESIDE_THOSE_THAT_WAIT = 512  # requests that are read or answered
-
 
 class Gateway:
     """ASGI middleware, the outermost.
@@ -33,7 +31,7 @@ class Gateway:
 
     def __init__(self, app: ASGIApp, service: Service, paths: Iterable[str]) -> None:
         self._app, self._service, self._paths, self._callers = app, service, frozenset(paths), service.callers
-        self._most = service.limits.max_waiting + _BESIDE_THOSE_THAT_WAIT
+        self._most = service.limits.max_under_way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""

@@ -23,6 +23,9 @@ class Metrics:
         self.seconds = Histogram(
             "neuralcore_request_seconds", "Time from headers to answer.", ["route"], buckets=_SECONDS, registry=registry
         )
+        self.displaced = Counter(
+            "neuralcore_displaced_connections", "Connections that said nothing and made room.", registry=registry
+        )  # fmt: skip
         self.queue_seconds = Histogram(
             "neuralcore_queue_seconds", "Time a request waited for the engine.", buckets=_SECONDS, registry=registry
         )
