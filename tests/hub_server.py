@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +31,10 @@ class HubState:
     cut_after: int | None = None  # bytes of the next large file, then the connection is dropped once
     seconds_per_mib: float = 0.0
     change: bytes = b""  # put in the place of a large file's first bytes
+    states_hashes: bool = True
+    authorizations: list[str | None] = field(default_factory=list)  # of each request
+    # Called before each answer; True: it has answered itself, on the handler's `wfile` or `connection`.
+    answer: Callable[[BaseHTTPRequestHandler], bool] = lambda handler: False
     url: str = ""
 
 
@@ -61,12 +66,18 @@ def running(**repositories_or_state):
 def _handler(state: HubState):
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # a small answer would wait 40 ms for its acknowledgement
 
         def do_HEAD(self):
             self.do_GET()
 
         def do_GET(self):
             state.requests.append(f"{self.command} {self.path}")
+            state.authorizations.append(self.headers.get("Authorization"))
+            self.path = re.sub(r"^http://[^/]+", "", self.path)  # as a proxy is asked
+            if state.answer(self):
+                self.close_connection = True
+                return
             if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(revision|tree)/([^/?]+)/?(\?.*)?", self.path):
                 self._api(match[1], match[2])
             elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path):
@@ -83,7 +94,9 @@ def _handler(state: HubState):
             if what == "revision":
                 siblings = [{"rfilename": name} for name in names]
                 return self._json({"id": repository, "sha": state.commit, "siblings": siblings})
-            tree = [_entry(path, name) for path, name in zip(paths, names, strict=True)]
+            tree = [describe(path, name) for path, name in zip(paths, names, strict=True)]
+            if not state.states_hashes:
+                tree = [{key: entry[key] for key in ("type", "path", "size")} for entry in tree]
             return self._json(tree)
 
         def _file(self, repository: str, name: str):
@@ -100,7 +113,8 @@ def _handler(state: HubState):
         def _send(self, content: bytes, tag: str, *, large: bool):
             start = self._start()
             self.send_response(206 if start else 200)
-            self.send_header("ETag", f'"{tag}"')
+            if state.states_hashes:
+                self.send_header("ETag", f'"{tag}"')
             self.send_header("X-Repo-Commit", state.commit)
             self.send_header("Accept-Ranges", "bytes")
             self.send_header("Content-Length", str(len(content) - start))
@@ -156,7 +170,8 @@ def _handler(state: HubState):
     return Handler
 
 
-def _entry(path: Path, name: str) -> dict:
+def describe(path: Path, name: str) -> dict:
+    """A file as the tree API lists it."""
     size = path.stat().st_size
     entry = {"type": "file", "path": name, "size": size, "oid": etag(path)}
     if path.suffix in _LARGE:

@@ -12,9 +12,11 @@ from importlib import resources
 from typing import Any
 
 from ..config import ModelConfig
-from ..errors import UnsupportedModel
+from ..errors import InputError, UnsupportedModel
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+_REVISION = re.compile(r"\w[\w.+@-]*(/[\w.+@-]+)*")  # it becomes part of paths and addresses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,10 @@ def find_spec(model: str, revision: str | None = None) -> ModelSpec:
 
     Raises:
         UnsupportedModel: neither, with the closest names.
+        InputError: the revision cannot be the name of one.
     """
+    if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
+        raise InputError(f"revision must be a branch, a tag or a commit, not {revision!r}")
     spec = next((spec for spec in registry() if model in (spec.name, spec.repository)), None)
     if spec is None:
         if not _HUB_ID.fullmatch(model):

@@ -29,6 +29,7 @@ from ..folder import ModelFolder
 from ..registry import ModelSpec, find_spec
 from .files import check_sha256, locked, remove_siblings, sha256, staged_folder, staging_beside, state_of
 from .manifest import FileRecord, Manifest
+from .transfer import without_secrets
 
 __all__ = ["SOURCES", "FileRecord", "Manifest", "Store", "make_store", "sha256", "staging_beside"]
 
@@ -232,7 +233,7 @@ class Store:
         for source, fetch in self._fetchers(spec, refresh=refresh):
             try:
                 return source, fetch()
-            except (UnsupportedModel, ModelUnavailable):
+            except (UnsupportedModel, ModelUnavailable, InputError):
                 raise
             except ModelCorrupt as error:
                 corrupt = error
@@ -251,7 +252,7 @@ class Store:
             return
         for source in self.sources:
             if source == "mirror" and self.endpoint:
-                yield f"mirror {self.endpoint}", lambda: self._from_hub(spec, self.endpoint)
+                yield f"mirror {without_secrets(self.endpoint)}", lambda: self._from_hub(spec, self.endpoint)
             elif source == "hub" and not self._mirror_only(spec):
                 yield "hub", lambda: self._from_hub(spec, None)
             elif source == "index" and spec.package_index:

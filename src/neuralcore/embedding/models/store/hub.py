@@ -51,6 +51,7 @@ from .transfer import (
     ask_json,
     host,
     persistently,
+    without_secrets,
 )
 
 _SMALL_FILES = ["*.json"]
@@ -104,9 +105,8 @@ def check_endpoint(endpoint: str) -> str:
     """
     address = urlsplit(endpoint)
     if address.scheme not in ("http", "https") or not address.hostname:
-        raise InputError(
-            f"the mirror's address (endpoint= or HF_ENDPOINT) must begin with http:// or https://, not {endpoint!r}"
-        )
+        shown = without_secrets(endpoint)
+        raise InputError(f"a mirror (endpoint= or HF_ENDPOINT) must begin with http:// or https://, not {shown!r}")
     return endpoint.rstrip("/")
 
 
@@ -201,6 +201,11 @@ class _Source:
     repository: str
     headers: Mapping[str, str]
 
+    @property
+    def host(self) -> str:
+        """Who is asked, for messages."""
+        return host(self.endpoint)
+
     def commit(self, revision: str) -> str:
         """The commit of a branch or tag."""
         return checked_commit(self._revision(revision).get("sha"))
@@ -215,11 +220,11 @@ class _Source:
             except NotThere:  # a mirror without this part of the protocol: names now, the rest with each file
                 return read_siblings(self._revision(commit).get("siblings") or [])
             if not isinstance(page, list):
-                raise SourceFailure(f"{host(self.endpoint)} answers with what is no listing")
+                raise SourceFailure(f"{self.host} answers with what is no listing")
             entries += page
             if url is None:
                 return read_tree(entries)
-        raise SourceFailure(f"{host(self.endpoint)} lists files without end")
+        raise SourceFailure(f"{self.host} lists files without end")
 
     def address(self, commit: str, name: str) -> str:
         """Where a file is had."""
@@ -228,7 +233,7 @@ class _Source:
     def _revision(self, revision: str) -> Mapping[str, Any]:
         values, _ = ask_json(_open, f"{self._api}/revision/{quote(revision, safe='')}", self.headers)
         if not isinstance(values, dict):
-            raise SourceFailure(f"{host(self.endpoint)} answers with what is no description of a model")
+            raise SourceFailure(f"{self.host} answers with what is no description of a model")
         return values
 
     @property
@@ -270,7 +275,7 @@ class _Fetch:
                 told = _told(answer, self.commit)
             stated = Stated(told.size if stated.size is None else stated.size, stated.hash or told.hash)
         if stated.hash is None:
-            raise SourceFailure(f"{host(self.source.endpoint)} states no hash of {name}: it is not taken unchecked")
+            raise SourceFailure(f"{self.source.host} states no hash of {name}: it is not taken unchecked")
         check_small(name, stated.size)
         return stated
 
@@ -289,12 +294,12 @@ class _Fetch:
         with locked(self.cached.lock(digest), f"it fetches {name}"):
             if stated.holds(blob):
                 return
-            _log.info("fetching %s (%s bytes) of %s from %s", name, stated.size, self.spec.name, self.source.endpoint)
-            self.bar.say(f"{name} of {self.spec.name} from {host(self.source.endpoint)}")
+            _log.info("fetching %s (%s bytes) of %s from %s", name, stated.size, self.spec.name, self.source.host)
+            self.bar.say(f"{name} of {self.spec.name} from {self.source.host}")
             partial = blob.with_name(f"{digest}.incomplete")
             if not (self._received(name, stated, partial) or self._received(name, stated, partial)):
                 path = self._path(name)
-                raise ModelCorrupt(str(path), expected=digest, actual=f"another content from {self.source.endpoint}")
+                raise ModelCorrupt(str(path), expected=digest, actual=f"another content from {self.source.host}")
             partial.replace(blob)
             sync(blob.parent)
 
@@ -327,7 +332,7 @@ class _Fetch:
             for chunk in answer.body:
                 n_bytes += len(chunk)
                 if n_bytes > limit:
-                    raise SourceFailure(f"{host(self.source.endpoint)} sends more than the {limit} bytes of {name}")
+                    raise SourceFailure(f"{self.source.host} sends more than the {limit} bytes of {name}")
                 file.write(chunk)
                 self.bar.advance(len(chunk))
             file.flush()
@@ -377,7 +382,7 @@ def _open(method: str, url: str, headers: Mapping[str, str]) -> Stream:
     """Ask with the session of the Hub's client, which came from requests, then httpx, then httpx2."""
     session = _client().get_session()
     options: dict[str, Any] = {"headers": headers, "timeout": (_CONNECT_TIMEOUT_S, WINDOW_S)}
-    if hasattr(session, "stream"):
+    if callable(session.stream):  # of requests, it is a flag
         options["timeout"] = (_CONNECT_TIMEOUT_S, WINDOW_S, WINDOW_S, _CONNECT_TIMEOUT_S)
         with session.stream(method, url, follow_redirects=False, **options) as response:
             yield _head(response)

@@ -28,6 +28,8 @@ _LONGEST_PAUSE_S = 30.0
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_REDIRECTS = 5
 _BUSY = {408, 429, 500, 502, 503, 504}
+_DROPPED = {"RemoteProtocolError", "ReadError"}
+"""What the session raises when a connection that it had kept was closed meanwhile."""
 _NEXT_PAGE = re.compile(r'<([^<>]+)>\s*;\s*rel="?next"?')
 T = TypeVar("T")
 
@@ -170,6 +172,13 @@ def host(url: str) -> str:
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
+def without_secrets(url: str) -> str:
+    """An address, for messages: without the user and password that may stand in it."""
+    before, mark, after = url.partition("://")
+    authority, slash, path = after.partition("/")
+    return f"{before}{mark}{authority.rpartition('@')[2]}{slash}{path}"
+
+
 def printable(text: str, limit: int = 200) -> str:
     """What a server says, fit for a message: one line, no control characters."""
     return "".join(character if character.isprintable() else "?" for character in text[:limit])
@@ -222,7 +231,7 @@ def _in_time(parts: Queue[Head | bytes | BaseException | None], name: str) -> It
         if part is None:
             return
         if isinstance(part, Exception):
-            if answered:
+            if answered or type(part).__name__ in _DROPPED:
                 raise Interrupted(f"{name} broke off: {type(part).__name__}: {printable(str(part))}") from part
             raise part
         if isinstance(part, BaseException):
