@@ -45,7 +45,7 @@ def store(hub, tmp_path) -> Store:
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(transfer, "WINDOW_S", 0.5)
+    monkeypatch.setattr(transfer, "WINDOW_S", 0.25)
     monkeypatch.setattr(transfer, "PAUSE_S", 0.01)
 
 
