@@ -17,6 +17,7 @@ import pytest
 from neuralcore.embedding import EmbeddingEngine, InputError, ModelCorrupt, ModelUnavailable, UnsupportedModel
 from neuralcore.embedding.models.registry import find_spec
 from neuralcore.embedding.models.store import Store, make_store
+from neuralcore.embedding.models.store.files import staged_folder
 from tests import hub_server, tiny_model
 from tests.damage import flip_byte
 
@@ -237,6 +238,15 @@ def test_leftovers_of_a_killed_conversion_are_removed(store):
     (leftover / "model.onnx").write_bytes(b"half")
     store.ensure(REPOSITORY)
     assert sorted(path.name for path in target.parent.iterdir()) == ["fp32"]
+
+
+def test_two_models_of_the_package_index_do_not_remove_each_other(tmp_path):
+    with staged_folder(tmp_path / "a", alone=False) as a:
+        with staged_folder(tmp_path / "b", alone=False) as b:
+            (b / "file").write_text("b")
+        (a / "file").write_text("a")
+    assert [(tmp_path / name / "file").read_text() for name in ("a", "b")] == ["a", "b"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
 def test_failed_conversion_leaves_nothing(hub, store, tiny_folder):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -22,21 +22,19 @@ from typing import Any, TypeVar
 
 from ... import settings
 from ...config import ModelConfig
-from ...errors import Attempt, InputError, ModelCorrupt, ModelUnavailable, UnsupportedModel
+from ...errors import InputError, ModelCorrupt, ModelUnavailable, UnsupportedModel
 from ..build import FAMILIES, GRAPH_VERSION, build_onnx
 from ..build.checkpoint import checkpoint_sha256
 from ..folder import ModelFolder
 from ..registry import ModelSpec, find_spec
-from .files import check_sha256, locked, remove_siblings, sha256, staged_folder, staging_beside, state_of
+from .files import locked, remove_siblings, sha256, staged_folder, staging_beside, state_of
 from .manifest import FileRecord, Manifest
-from .transfer import without_secrets
+from .sources import SOURCES, Sources, as_name
 
 __all__ = ["SOURCES", "FileRecord", "Manifest", "Store", "make_store", "sha256", "staging_beside"]
 
-SOURCES = ("mirror", "hub", "index")
 _PRECISION = "fp32"
 _GRAPH_VERSIONS = (0, GRAPH_VERSION)  # 0: an ONNX file used as it was found
-_HUB = "https://huggingface.co"
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -172,7 +170,7 @@ class Store:
 
     def target(self, spec: ModelSpec) -> Path:
         """Where a model of the registry or the Hub is kept, ready to load."""
-        return self.cache / "models" / _as_name(spec.repository) / _as_name(spec.revision) / _PRECISION
+        return self.cache / "models" / as_name(spec.repository) / as_name(spec.revision) / _PRECISION
 
     def has_variant(self, source: Manifest, precision: str) -> bool:
         """Whether a model that was built here has another precision beside it, fresh or not."""
@@ -227,74 +225,10 @@ class Store:
             raise ModelUnavailable.cache_not_writable(name, error) from error
 
     def _fetch(self, spec: ModelSpec, *, refresh: bool) -> tuple[str, Path]:
-        """Ask one source after the other for the model's files."""
-        attempts: list[Attempt] = []
-        corrupt: ModelCorrupt | None = None
-        for source, fetch in self._fetchers(spec, refresh=refresh):
-            try:
-                return source, fetch()
-            except (UnsupportedModel, ModelUnavailable, InputError):
-                raise
-            except ModelCorrupt as error:
-                corrupt = error
-                attempts.append(Attempt(source, str(error)))
-            except Exception as error:  # noqa: BLE001 - whatever goes wrong there, the next source may have it
-                attempts.append(Attempt(source, _first_line(error)))
-            _log.info("%s: %s: %s", spec.name, *attempts[-1])
-        if corrupt:
-            raise _as_last_word(corrupt, attempts) from corrupt
-        raise ModelUnavailable(spec.name, attempts, advice=self._advice())
-
-    def _fetchers(self, spec: ModelSpec, *, refresh: bool) -> Iterator[tuple[str, Callable[[], Path]]]:
-        if not refresh:
-            yield "cache", lambda: self._from_cache(spec)
-        if self.offline:
-            return
-        for source in self.sources:
-            if source == "mirror" and self.endpoint:
-                yield f"mirror {without_secrets(self.endpoint)}", lambda: self._from_hub(spec, self.endpoint)
-            elif source == "hub" and not self._mirror_only(spec):
-                yield "hub", lambda: self._from_hub(spec, None)
-            elif source == "index" and spec.package_index:
-                yield "index", lambda: self._from_index(spec)
-
-    def _mirror_only(self, spec: ModelSpec) -> bool:
-        """A model whose hashes are not pinned is not taken from the Hub when a mirror is configured: what has the
-        same name there may be somebody else's.
-        """
-        return bool(self.endpoint) and "mirror" in self.sources and not spec.sha256
-
-    def _from_cache(self, spec: ModelSpec) -> Path:
-        if spec.package_index and self._source(spec).is_dir():
-            check_sha256(self._source(spec), {**spec.sha256, **spec.package_index.sha256})
-            return self._source(spec)
-        return self._from_hub(spec, None, local_only=True)
-
-    def _from_hub(self, spec: ModelSpec, endpoint: str | None, *, local_only: bool = False) -> Path:
-        from . import hub
-
-        # Always named: HF_ENDPOINT would move the client's default, and "hub" means the Hub.
-        endpoint = endpoint or _HUB
-        return hub.fetch_snapshot(
-            spec, endpoint=endpoint, cache_dir=self.hub_cache, token=self.token, local_only=local_only
-        )
-
-    def _from_index(self, spec: ModelSpec) -> Path:
-        from . import package_index
-
-        assert spec.package_index is not None
-        target = self._source(spec)
-        with staged_folder(target) as staging:
-            package_index.fetch_packages(spec, spec.package_index, staging)
-        return target
-
-    def _source(self, spec: ModelSpec) -> Path:
-        return self.cache / "sources" / _as_name(spec.name)
-
-    def _advice(self) -> str:
-        if self.offline:
-            return "Network calls are switched off (offline= or HF_HUB_OFFLINE); run `neuralcore pull` once without."
-        return "Pass a folder instead of a name, or the address of a mirror with endpoint=."
+        return Sources(
+            cache=self.cache, hub_cache=self.hub_cache, endpoint=self.endpoint, offline=self.offline,
+            names=self.sources, token=self.token,
+        ).fetch(spec, refresh=refresh)  # fmt: skip
 
 
 def _ready(target: Path, *, thorough: bool) -> Manifest | None:
@@ -384,18 +318,3 @@ def _states(model: ModelFolder) -> list[str]:
 
 def _digest(*parts: str) -> str:
     return blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
-
-
-def _as_name(text: str) -> str:
-    return text.replace("/", "--")
-
-
-def _as_last_word(corrupt: ModelCorrupt, attempts: Sequence[Attempt]) -> ModelCorrupt:
-    """A damaged file that no source could replace."""
-    others = "; ".join(f"{source}: {reason}" for source, reason in attempts if reason != str(corrupt))
-    advice = f"No other source had it: {others}." if others else ""
-    return ModelCorrupt(corrupt.path, expected=corrupt.expected, actual=corrupt.actual, advice=advice)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:300]

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -117,24 +117,42 @@ def write_whole(path: Path, content: str) -> None:
 
 
 @contextmanager
-def staged_folder(target: Path) -> Iterator[Path]:
+def staged_folder(target: Path, *, alone: bool = True) -> Iterator[Path]:
     """A folder to fill, which takes its final name when the block ends well and vanishes when it does not.
 
     Hold the lock of `target`: leftovers of killed processes are removed, and a folder that is there is replaced.
+
+    Args:
+        target: the final name.
+        alone: whether the lock is that of everything in the folder above; others may work in it if not.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in target.parent.glob(f"{_PARTIAL}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    staging = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=target.parent))
+    prefix = f"{_PARTIAL}{target.name}-"
+    leftovers = f"{_PARTIAL}*" if alone else f"{escape(prefix)}*"
+    _remove(target.parent.glob(leftovers))
+    staging, old = (target.with_name(f"{prefix}{os.getpid()}-{part}") for part in ("new", "old"))
+    staging.mkdir()
     try:
-        staging.chmod(0o755)  # mkdtemp makes it private; a cache may be shared
         yield staging
+        _sync_all(staging)
         if target.exists():
-            target.replace(Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=target.parent)) / "old")
-        staging.replace(target)
+            target.rename(old)
+        staging.rename(target)
+        sync(target.parent)
     finally:
-        for leftover in target.parent.glob(f"{_PARTIAL}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        _remove(target.parent.glob(leftovers))
+
+
+def _sync_all(folder: Path) -> None:
+    """Without it, a machine that loses power after the rename has the folder and not what was in it."""
+    for path in folder.rglob("*"):
+        sync(path)
+    sync(folder)
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_siblings(folder: Path) -> None:
