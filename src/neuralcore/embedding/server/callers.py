@@ -49,9 +49,11 @@ class Callers:
             raise Refusal(400, "a request has one header Host (RFC 9112, section 3.2)")
         host, origin = "".join(given), headers.get("origin")
         if host and not self._answers_to(host):
-            raise Refusal(421, f"this server does not answer to the name {host!r}; --allowed-host lets it")
+            raise Refusal(421, f"this server does not answer to the name {host[:100]!r}; --allowed-host lets it")
         if origin is not None and not (self.keyed or self._may_call(origin, host)):
-            raise Refusal(403, f"scripts of pages from {origin!r} may not call this server; --allow-origin lets them")
+            raise Refusal(
+                403, f"scripts of pages from {origin[:100]!r} may not call this server; --allow-origin lets them"
+            )
 
     def sharing(self, headers: Headers) -> Mapping[str, str]:
         """Headers of an answer that let the browser give it to the page that asked (CORS)."""

@@ -160,6 +160,8 @@ class Connection(HttpToolsProtocol):
 
     def drop_if_reset(self) -> None:
         """End if the client's machine says that nobody listens."""
+        if self._wire.is_closing():
+            return
         if self._wire.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self.abort()
 
@@ -171,7 +173,9 @@ class Connection(HttpToolsProtocol):
             self._since = now
         if now - self._since < self._allowed_s():
             return
-        if self._phase is _Phase.HEAD:
+        if self._wire.is_closing():
+            self.abort()
+        elif self._phase is _Phase.HEAD:
             self._refuse(Refusal(408, f"the headers did not arrive within {self._room.patience.head_s:g} s"))
         elif self._phase is _Phase.IDLE and not n_unsent:
             self._wire.close()

@@ -31,7 +31,7 @@ class Gateway:
 
     def __init__(self, app: ASGIApp, service: Service, paths: Iterable[str]) -> None:
         self._app, self._service, self._paths, self._callers = app, service, frozenset(paths), service.callers
-        self._most = service.limits.max_under_way
+        self._most = service.max_under_way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""

@@ -15,7 +15,6 @@ from .refusals import CLIENT_GONE, Refusal
 _JSON_OR_UNSAID = {
     "application/json", "text/json", "", "application/x-www-form-urlencoded", "text/plain", "application/octet-stream"
 }  # fmt: skip
-_READ_OR_ANSWERED = 512
 _BODY_S = 30.0  # for a body to arrive; slower clients hold memory
 
 
@@ -34,11 +33,6 @@ class Limits:
     max_texts: int = 2048
     max_tokens: int = 300_000
     max_waiting: int = 512
-
-    @property
-    def max_under_way(self) -> int:
-        """Requests that are read, wait, or are answered; more are 503."""
-        return self.max_waiting + _READ_OR_ANSWERED
 
     def check_texts(self, n_texts: int) -> None:
         """Refuse too many texts.

@@ -71,8 +71,8 @@ class Server(uvicorn.Server):
     """uvicorn, which loads the model while it answers 503, and goes on listening while it finishes its work."""
 
     def __init__(self, service: Service, load: Load, *, drain_s: float, patience: Patience | None = None) -> None:
-        wanted = 2 * service.limits.max_under_way  # so that idle ones have their place beside all that work
-        self._room = Room(most_connections(wanted), service.metrics, patience or Patience())
+        service.max_connections = most_connections(2 * service.max_under_way)
+        self._room = Room(service.max_connections, service.metrics, patience or Patience())
         super().__init__(_configure(service, self._room))
         self._service, self._load = service, load
         self._drain_s, self._drained_by = drain_s, float("inf")
@@ -82,7 +82,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and load the model in a thread."""
         await super().startup(sockets)
-        log("listening", model=self._service.model)
+        log("listening", model=self._service.model, connections=self._service.max_connections)
         # A daemon, so that SIGTERM need not wait for a download.
         Thread(target=self._start, args=(asyncio.get_running_loop(),), daemon=True, name="neuralcore-load").start()
 

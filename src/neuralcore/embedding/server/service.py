@@ -23,6 +23,7 @@ from .metrics import Metrics
 from .refusals import Refusal
 from .requests import EmbeddingRequest, check_type
 
+_READ_OR_ANSWERED = 512
 RETRY_S = 5  # of clients that come while the model is loaded or the server leaves
 
 
@@ -36,6 +37,7 @@ class Service:
         limits: of requests.
         truncate: whether texts that are too long are cut, where a request does not say.
         keys: API keys, one of which is needed; none is needed where there are none.
+        max_connections: that there may be; None: no matter.
         hosts, origins: names to answer to and pages whose scripts may call, beside the natural ones; see `Callers`.
     """
 
@@ -47,6 +49,7 @@ class Service:
     hosts: Sequence[str] = ()
     origins: Sequence[str] = ()
     metrics: Metrics = field(default_factory=Metrics)
+    max_connections: int | None = None
     engine: AsyncEmbeddingEngine | None = None
     draining: bool = False
     gave_up: bool = False
@@ -56,6 +59,12 @@ class Service:
     def callers(self) -> Callers:
         """Who may ask."""
         return Callers(keyed=bool(self.keys), hosts=self.hosts, origins=self.origins)
+
+    @property
+    def max_under_way(self) -> int:
+        """Requests that are read, wait, or are answered; more are 503. As many connections may be idle."""
+        wanted = self.limits.max_waiting + _READ_OR_ANSWERED
+        return wanted if self.max_connections is None else min(wanted, self.max_connections // 2)
 
     @property
     def n_active(self) -> int:
