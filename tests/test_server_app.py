@@ -204,3 +204,31 @@ def test_any_body_is_a_request_or_a_refusal(body):
             request = parse(body)
             assert request.inputs
             assert {type(each) for each in request.inputs} in ({str}, {list})
+
+
+def test_of_a_model_that_keeps_the_end_of_a_text_the_other_direction_is_refused(tiny_folder, tmp_path):
+    path = tiny_folder / "tokenizer.json"
+    settings = json.loads(path.read_text())
+    settings["truncation"] = {"max_length": 32, "strategy": "LongestFirst", "stride": 0, "direction": "Left"}
+    path.write_text(json.dumps(settings))
+    text = "a dog " * 30 + "the cat sat on the mat"
+
+    def ask(**options):
+        return Client("/embed", orjson.dumps({"inputs": text, **options}))
+
+    async def run():
+        service = Service(model="tiny")
+        service.start(EmbeddingEngine.from_pretrained(tiny_folder, cache_dir=tmp_path / "cache"))
+        app = make_app(service)
+        answers = [
+            await ask(**options).ask(app)
+            for options in ({}, {"truncation_direction": "Left"}, {"truncation_direction": "Right"})
+        ]
+        expected = service.engine.engine.embed(text)
+        await service.engine.close()
+        return answers, expected
+
+    (own, left, right), expected = asyncio.run(run())
+    assert (own.status, left.status, right.status) == (200, 200, 422)
+    assert own.json() == left.json() == [pytest.approx(expected.tolist(), abs=1e-6)]
+    assert "keeps the end" in right.json()["error"]

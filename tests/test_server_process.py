@@ -168,6 +168,7 @@ def test_the_other_end_of_a_text_is_not_cut_in_silence(server):
     right = server.post("/embed", left | {"truncation_direction": "Right"})
     assert (right.status, right.headers["x-truncated-texts"]) == (200, "1")
     assert server.post("/embed", left | {"truncation_direction": "Up"}).status == 400
+    assert server.post("/embed", left | {"truncation_direction": 1}).status == 400
 
 
 def test_fields_that_change_no_vector_and_null_are_no_matter(server):

@@ -85,14 +85,9 @@ class EmbeddingEngine:
         self._precision: Precision | None = None
         self._weights: str | None = None
         self._tokenizer, self._encoder = loader.open_files(
-            Path(model_path),
-            Path(tokenizer_path),
-            self._config,
-            device=device,
-            threads=self._threads,
-            max_memory_bytes=max_memory_bytes,
-            gpu=gpu or GpuOptions(),
-        )
+            Path(model_path), Path(tokenizer_path), self._config, device=device, threads=self._threads,
+            max_memory_bytes=max_memory_bytes, gpu=gpu or GpuOptions(),
+        )  # fmt: skip
 
     @classmethod
     def from_pretrained(
@@ -341,6 +336,11 @@ class EmbeddingEngine:
         tokens = self._tokenize(list(texts), first_index, embedding_type, cut)
         cut.warn()
         return tokens
+
+    @property
+    def keeps_end(self) -> bool:
+        """Whether a text that is too long keeps its end, not its beginning: as its tokenizer's files say."""
+        return self._tokenizer.keeps_end
 
     def accept_ids(self, ids: Sequence[Sequence[int]]) -> TokenBatch:
         """Tokens that this model's tokenizer made elsewhere, special tokens included; see `Tokenizer.accept`."""

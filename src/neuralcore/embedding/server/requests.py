@@ -29,7 +29,7 @@ class EmbeddingRequest:
         embedding_type: "query", "document", or a prompt of the model.
         dimensions: components to keep; None keeps all.
         truncate: whether long texts are cut; None is the server's rule.
-        keep_end: whether what is cut of them is their beginning.
+        cut_at: the end at which they may be cut, "left" or "right"; None is the model's.
         normalize: whether vectors must have unit length; None leaves them as the model gives them.
         base64: whether vectors go as base64 of little-endian float32.
         model: which one was asked for; None is any.
@@ -39,7 +39,7 @@ class EmbeddingRequest:
     embedding_type: str = EmbeddingType.DOCUMENT
     dimensions: int | None = None
     truncate: bool | None = None
-    keep_end: bool = False
+    cut_at: str | None = None
     normalize: bool | None = None
     base64: bool = False
     model: str | None = None
@@ -73,7 +73,7 @@ def parse_tei(body: bytes) -> EmbeddingRequest:
         embedding_type=_optional(fields, "prompt_name", str, EmbeddingType.DOCUMENT),
         dimensions=_dimensions(fields),
         truncate=_optional(fields, "truncate", bool),
-        keep_end=_choice(fields, "truncation_direction", ("Right", "Left", "right", "left")).lower() == "left",
+        cut_at=_direction(fields),
         normalize=_optional(fields, "normalize", bool, True),
     )
 
@@ -126,6 +126,12 @@ def _dimensions(fields: dict[str, Any]) -> int | None:
     if value is not None and value < 1:
         raise Refusal(400, f"dimensions must be at least 1, not {value}", param="dimensions")
     return value
+
+
+def _direction(fields: dict[str, Any]) -> str | None:
+    if "truncation_direction" not in fields:
+        return None
+    return _choice(fields, "truncation_direction", ("Right", "Left", "right", "left")).lower()
 
 
 def _choice(fields: dict[str, Any], name: str, choices: Sequence[str]) -> str:

@@ -164,8 +164,15 @@ class Service:
         unit_length = engine.config.normalize or engine.dimension < engine.config.dimension
         if request.normalize is False and unit_length:
             raise InputError(f"normalize=false: {self.model} gives vectors of unit length only")
-        if request.keep_end and self._cuts(request):
-            raise InputError("truncation_direction 'Left': texts are cut at their end only; send what is to be kept")
+        self._check_direction(request, engine)
+
+    def _check_direction(self, request: EmbeddingRequest, engine: EmbeddingEngine) -> None:
+        if request.cut_at is None or not self._cuts(request):
+            return
+        side, kept = ("left", "end") if engine.keeps_end else ("right", "beginning")
+        if request.cut_at != side:
+            reason = f"{self.model} keeps the {kept} of a text that is too long; send the part that is to be kept"
+            raise InputError(f"truncation_direction {request.cut_at!r}: {reason}")
 
     def _cuts(self, request: EmbeddingRequest) -> bool:
         return self.truncate if request.truncate is None else request.truncate
