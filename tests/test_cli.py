@@ -254,7 +254,7 @@ def test_info_tells_versions_threads_providers_and_cache(run, minilm_cache):
 
 def test_help_loads_no_heavy_library():
     code = (
-        "import sys; from neuralcore.embedding.cli import _run; _run(['--help']);"
+        "import sys; from neuralcore.embedding.cli.process import run; run(['--help']);"
         "print(sorted({'numpy', 'onnxruntime', 'rich.table'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from neuralcore.embedding import EmbeddingEngine
-from neuralcore.embedding.cli import _run
+from neuralcore.embedding.cli.process import run
 from neuralcore.embedding.models.store import make_store
 from tests import tiny_model
 
@@ -48,7 +48,7 @@ def embed(options, capfd):
     """Runs the command in this process; what it wrote to both streams comes back."""
 
     def embed(*arguments, code: int = 0) -> tuple[str, str]:
-        result = _run(["embed", *options, *map(str, arguments)])
+        result = run(["embed", *options, *map(str, arguments)])
         out, err = capfd.readouterr()
         assert result == code, err
         return out, err
@@ -325,7 +325,7 @@ def test_models_tell_damaged_and_half_fetched_ones(tmp_path, capfd):
     (store.cache / "sources/all-mpnet-base-v2").mkdir(parents=True)
     states = []
     for _ in range(2):
-        assert _run(["models", "--json", "--cache-dir", str(tmp_path)]) == 0
+        assert run(["models", "--json", "--cache-dir", str(tmp_path)]) == 0
         found = {model["name"]: model["state"] for model in json.loads(capfd.readouterr().out)}
         assert found["all-mpnet-base-v2"] == "source only"
         states.append(found[str(tmp_path / "tiny")])
@@ -338,7 +338,7 @@ def test_info_survives_a_broken_runtime_and_no_cache(tmp_path, capfd, monkeypatc
         raise ImportError("libonnxruntime.so: no such file")
 
     monkeypatch.setattr("neuralcore.embedding.session.available_providers", broken)
-    assert _run(["info", "--json", "--cache-dir", str(tmp_path / "none")]) == 0
+    assert run(["info", "--json", "--cache-dir", str(tmp_path / "none")]) == 0
     facts = json.loads(capfd.readouterr().out)
     assert facts["providers"] == ["none: ImportError: libonnxruntime.so: no such file"]
     assert facts["cache_bytes"] == 0

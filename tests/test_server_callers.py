@@ -203,7 +203,7 @@ def test_slash_at_the_end_leads_nowhere_else(server):
 def test_what_would_open_the_door_by_mistake_is_wrong_usage(arguments, key, words, monkeypatch):
     from click.testing import CliRunner
 
-    from neuralcore.embedding.cli import cli
+    from neuralcore.embedding.cli.commands import cli
 
     monkeypatch.setattr("neuralcore.embedding.server.process.listen", lambda host, port: pytest.fail("it listened"))
     done = CliRunner().invoke(cli, ["serve", "no-such-model", *arguments], env={"NEURALCORE_API_KEY": key})

@@ -7,6 +7,7 @@
 | HF_HUB_OFFLINE | 1, true, yes or on: no network call at all |
 | NEURALCORE_ISA | instruction set of the native kernels, e.g. avx2; none: ONNX Runtime; default: the best there is |
 | NEURALCORE_API_KEY | key that clients of `neuralcore serve` must send; set and empty is an error |
+| _NEURALCORE_COMPLETE | set by a shell that asks the command line how a word goes on |
 | ORT_DISABLE_TELEMETRY | ONNX Runtime's own; taken as 1 here unless it is set |
 
 The Hub's client also reads its own variables (HF_TOKEN, HF_HOME, HF_HUB_CACHE, proxies), and pip its own.
@@ -18,6 +19,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+COMPLETION = "_NEURALCORE_COMPLETE"
 
 API_KEY = "NEURALCORE_API_KEY"
 
@@ -53,6 +56,11 @@ def isa() -> str | None:
 def api_key() -> str | None:
     """The key that clients of the server must send, by NEURALCORE_API_KEY; empty if the variable is."""
     return os.environ.get(API_KEY)
+
+
+def completion() -> str | None:
+    """What a shell asks for, as click names it, if it is a shell that runs this process."""
+    return os.environ.get(COMPLETION)
 
 
 @contextmanager

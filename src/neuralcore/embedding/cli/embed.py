@@ -57,13 +57,13 @@ def embed(
     workers: int | None,
     **options: Any,
 ) -> None:
-    r"""Embed TEXTS, or --input, or the lines of standard input.
+    """Embed TEXTS, or --input, or the lines of standard input.
 
     \b
     neuralcore embed "a text" "another"
     neuralcore embed --input docs.csv --column body --output docs.npy
     cat lines.txt | neuralcore embed --output vectors.parquet
-    """
+    """  # noqa: D301 - click wants the character itself
     from .writers import check_output, open_writer
 
     embedding_type = _embedding_type(is_query, type_name)

@@ -56,12 +56,12 @@ def serve(
     drain_s: float,
     **options: Any,
 ) -> None:
-    r"""Serve MODEL to clients of OpenAI (/v1/embeddings) and TEI (/embed), with a page at /.
+    """Serve MODEL to clients of OpenAI (/v1/embeddings) and TEI (/embed), with a page at /.
 
     \b
     neuralcore serve all-MiniLM-L6-v2 --precision int8
     curl localhost:8000/v1/embeddings -d '{"input": "a text"}'
-    """
+    """  # noqa: D301 - click wants the character itself
     try:
         from neuralcore.embedding.server import process
         from neuralcore.embedding.server.limits import Limits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from neuralcore.embedding import InputError
+from neuralcore.embedding.models.store.files import staging_beside
 
 from .readers import Chunk, Row, Source
 
@@ -21,13 +23,14 @@ Write = Callable[[Chunk, "Vectors"], None]
 
 SUFFIXES = (".npy", ".jsonl", ".parquet")
 _NPY_HEADER_BYTES = 128
+_NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def check_output(path: Path | None) -> None:
     """Refuse an output before anything is computed.
 
     Raises:
-        InputError: an unknown ending, or no such folder.
+        InputError: an unknown ending, no such folder, or a pipe or device, which a file would replace.
         DependencyMissing: pyarrow is needed.
     """
     if path is None:
@@ -36,6 +39,8 @@ def check_output(path: Path | None) -> None:
         raise InputError(f"{path}: its ending must be one of {', '.join(SUFFIXES)}")
     if not path.absolute().parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.absolute().parent}")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no file; a pipe or device can be had by standard output: > {path}")
     if path.suffix.lower() == ".parquet":
         from .parquet import require_pyarrow
 
@@ -122,10 +127,20 @@ def _npy_header(n_rows: int, dimension: int) -> bytes:
 @contextmanager
 def _renamed_at_the_end(path: Path) -> Iterator[BinaryIO]:
     path = path.resolve()  # a link stays a link
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with temporary.open("w+b") as file:
+    with _naming(path), staging_beside(path) as staging:
+        with (staging / path.name).open("w+b") as file:
             yield file
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            file.flush()
+            os.fsync(file.fileno())  # a name must not reach the disk before what it names
+        (staging / path.name).replace(path)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say which file is meant where the system says only that there is no room."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
