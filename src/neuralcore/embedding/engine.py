@@ -16,7 +16,7 @@ from . import loader, pooling
 from .arguments import Truncation, check_options, check_texts, device_for
 from .config import ModelConfig
 from .cpu import available_threads
-from .errors import InputError
+from .errors import InputError, OutOfMemory
 from .fingerprint import Fingerprint
 from .progress import progress_bar
 from .providers import Device, GpuOptions
@@ -276,7 +276,7 @@ class EmbeddingEngine:
         """
         check_texts(texts)
         texts = texts if isinstance(texts, (list, tuple)) else list(texts)
-        out = np.empty((len(texts), self.dimension), np.float32)
+        out = self._empty(len(texts))
         start = 0
         with progress_bar("Embedding", len(texts)) if progress else nullcontext() as advance:
             for block in self._blocks(texts, embedding_type, advance):
@@ -384,12 +384,20 @@ class EmbeddingEngine:
         finally:
             cut.warn()
 
+    def _empty(self, n_texts: int) -> Vectors:
+        try:
+            return np.empty((n_texts, self.dimension), np.float32)
+        except MemoryError as error:
+            reason = f"their vectors take {4 * n_texts * self.dimension:,} bytes; embed_stream gives them in blocks"
+            raise OutOfMemory.outside_of_runs(n_texts, reason) from error
+
     def _no_cuts(self) -> CutTexts:
         return CutTexts(self._truncation, self.max_tokens)
 
     def _tokenize(self, texts: Sequence[str], first: int, embedding_type: str, cut: CutTexts) -> TokenBatch:
-        tokens = self._tokenizer.encode(texts, prefix=self._config.prefix(embedding_type), first_index=first)
-        cut.add(tokens, first)
+        prefix = self._config.prefix(embedding_type)
+        tokens = self._tokenizer.encode(texts, prefix=prefix, first_index=first)
+        cut.add(tokens, first, lambda row: int(self._tokenizer.count([texts[row]], prefix=prefix)[0]))
         return tokens
 
 

@@ -186,6 +186,14 @@ class OutOfMemory(EmbeddingError):
             "Lower max_tokens=, raise max_memory_bytes=, or use a smaller model."
         )
 
+    @classmethod
+    def outside_of_runs(cls, n_texts: int, reason: str) -> Self:
+        """It is not the model that does not fit, but what is before or behind it: tokens, or all vectors together."""
+        error = cls.__new__(cls, reason)
+        error.n_texts, error.n_tokens, error.reason = n_texts, 0, reason
+        error.args = (f"no memory for {n_texts} text(s): {reason}",)
+        return error
+
 
 class Overloaded(EmbeddingError):
     """The queue is full.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 
@@ -27,33 +28,35 @@ class CutTexts:
         self._n_texts = 0
         self._first = ""
 
-    def add(self, tokens: TokenBatch, first_index: int) -> None:
+    def add(self, tokens: TokenBatch, first_index: int, count: Callable[[int], int] | None = None) -> None:
         """Note what was cut.
 
         Args:
             tokens: some of the call's texts.
             first_index: the number of the first of them.
+            count: gives the tokens of a text, by its place in `tokens`: long ones were not read to their end. Called
+                for the one text that a message tells of; without it, the message says no more than that it is too long.
 
         Raises:
             InputError: there is one, and cutting is not allowed.
         """
         cut = np.flatnonzero(tokens.full_lengths > tokens.lengths)
-        if not len(cut):
+        if not len(cut) or self._mode == "truncate":
             return
-        index, n_tokens = first_index + int(cut[0]), int(tokens.full_lengths[cut[0]])
+        index = first_index + int(cut[0])
         if self._mode == "error":
+            n_tokens = count(int(cut[0])) if count else f"more than {self._limit}"
             reason = f"{n_tokens} tokens, the limit is {self._limit}; split it, or allow truncation='warn'"
             raise InputError(reason, index=index, limit=self._limit)
-        self._first = self._first or f"text {index} with {n_tokens}"
+        if not self._first and count:
+            self._first = f"; the first is text {index} with {count(int(cut[0]))}"
         self._n_texts += len(cut)
 
     def warn(self) -> None:
         """Tell of all of them in one warning, if that was asked for."""
         if self._mode == "warn" and self._n_texts:
             n_texts = "1 text was" if self._n_texts == 1 else f"{self._n_texts} texts were"
-            warnings.warn(
-                f"{n_texts} cut to {self._limit} tokens; the first is {self._first}", stacklevel=_level_of_caller()
-            )
+            warnings.warn(f"{n_texts} cut to {self._limit} tokens{self._first}", stacklevel=_level_of_caller())
 
 
 def _level_of_caller() -> int:

@@ -48,7 +48,8 @@ class TokenBatch:
     Args:
         ids: int32 (total,), all texts' token ids.
         offsets: int64 (n + 1,); text i is `ids[offsets[i]:offsets[i + 1]]`.
-        full_lengths: int64 (n,), tokens of each text before it was cut to the model's limit.
+        full_lengths: int64 (n,), tokens of each text before it was cut to the model's limit. A text that is much longer
+            was read no further than its limit needs: then it is a number beyond `lengths`, and at least so many.
     """
 
     ids: NDArray[np.int32]

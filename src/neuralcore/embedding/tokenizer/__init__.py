@@ -3,7 +3,8 @@
 A tokenizer.json often carries the truncation and padding it was last used with (MiniLM's says 128 tokens, fixed).
 Both are switched off here: texts are cut to the model's own limit, keeping the special tokens at both ends, and the
 length before the cut is kept so that nothing is cut unseen. Of the file's truncation only its direction counts: left
-means that the end of a text is kept, not its beginning.
+means that the end of a text is kept, not its beginning. Of a long text, only as much is tokenized as its limit needs,
+in pieces that change no id (pieces.py); `count` reads all of it, in bounded memory.
 
 Two backends read the same file: Hugging Face tokenizers (reference.py) any file and any text, tokie (fast.py) those for
 which equal ids are proven (proven.py). Which one runs can be seen in the time only.
@@ -11,18 +12,29 @@ which equal ids are proven (proven.py). Which one runs can be seen in the time o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arguments import describe_other
-from ..errors import InputError, UnsupportedModel
+from ..errors import InputError, OutOfMemory, UnsupportedModel
 from ..types import Lengths, TokenBatch
 from .fast import FastLater
+from .pieces import PIECE_CHARACTERS, Pieces
 from .proven import mark_proven
 from .ragged import Ragged, frame, merge
 from .reference import Reference
+
+T = TypeVar("T")
+
+_CHARACTERS_PER_TOKEN = 8  # of most languages, from above
+_COUNTED_CHARACTERS = 262_144  # tokenized at once when all of a text is counted
+_CHECKED_CHARACTERS = 262_144
+_WHOLE_CHARACTERS = 1_000_000  # of a piece without a boundary: beyond, see whether there is memory
+_TOKENIZER_BYTES = 256  # of Hugging Face's working memory for a byte of text; 125 to 220 were measured
 
 
 class Tokenizer:
@@ -41,6 +53,7 @@ class Tokenizer:
     def __init__(self, path: Path, *, max_tokens: int, lowercase: bool = False) -> None:
         self._reference = Reference(path, lowercase=lowercase)
         self._fast = FastLater(path, self._reference)
+        self._pieces = Pieces(self._reference)
         self._prefix, self._suffix = self._reference.special_tokens()
         self._n_special = len(self._prefix) + len(self._suffix)
         self._n_content = max_tokens - self._n_special
@@ -66,13 +79,14 @@ class Tokenizer:
             first_index: the number of the first text, for error messages.
 
         Returns:
-            The tokens, special tokens included, unpadded.
+            The tokens, special tokens included, unpadded. Of a text with many more characters than the limit needs,
+            `full_lengths` holds a number beyond the limit, at least the length before the cut: see `count`.
 
         Raises:
             InputError: an element is not a str, or holds lone surrogates; with its index.
+            OutOfMemory: no memory to tokenize them in.
         """
-        content = self._encode(texts, prefix, first_index)
-        return self._framed(content)
+        return self._framed(self._explained(self._encode, texts, prefix, first_index))
 
     def accept(self, sequences: Sequence[Sequence[int]]) -> TokenBatch:
         """Take ids of this very tokenizer, with its special tokens around each text, and cut them to the limit.
@@ -104,16 +118,58 @@ class Tokenizer:
 
     def count(self, texts: Sequence[str], *, prefix: str = "") -> Lengths:
         """Tokens of each text before any cut, special tokens included: int64 (n,)."""
-        return self._encode(texts, prefix, 0).lengths + self._n_special
+        return self._explained(self._count, texts, prefix, 0) + self._n_special
 
-    def _encode(self, texts: Sequence[str], prefix: str, first_index: int) -> Ragged:
+    def _explained(self, read: Callable[[list[str]], T], texts: Sequence[str], prefix: str, first_index: int) -> T:
         try:
             prefixed = [prefix + text for text in texts]  # refuses ("a", "b"), which Hugging Face takes for a pair
             if not all(isinstance(text, str) for text in prefixed):  # an array of two texts is added to as well
                 raise TypeError("not a str")
-            return self._encode_fast_or_not(prefixed)
+            return read(prefixed)
         except (TypeError, UnicodeEncodeError) as error:
             raise _explain(texts, first_index) or error from error
+        except MemoryError as error:
+            raise OutOfMemory.outside_of_runs(len(texts), str(error) or "tokenizing them") from error
+
+    def _count(self, texts: list[str]) -> Lengths:
+        counts = np.zeros(len(texts), np.int64)
+        pieces = ((row, piece) for row, text in enumerate(texts) for piece in self._all_pieces(text))
+        for some in _some(pieces, _COUNTED_CHARACTERS):
+            lengths = self._encode_fast_or_not([piece for _, piece in some]).lengths
+            np.add.at(counts, [row for row, _ in some], lengths)
+        return counts
+
+    def _all_pieces(self, text: str) -> Iterator[str]:
+        if len(text) <= PIECE_CHARACTERS:
+            return iter([text])
+        return map(_reserve, self._pieces.forward(text))
+
+    def _encode(self, texts: list[str]) -> Ragged:
+        """All ids of short texts; of a long one more than the limit, if it has so many."""
+        n_characters = max(PIECE_CHARACTERS, _CHARACTERS_PER_TOKEN * self._n_content)
+        long = [row for row, text in enumerate(texts) if len(text) > 2 * n_characters]
+        if not long:
+            return self._encode_fast_or_not(texts)
+        rests: dict[int, Iterator[str]] = {}
+        for row in long:
+            _check(texts[row])
+            read = self._pieces.backward if self.keeps_end else self._pieces.forward
+            rests[row] = map(_reserve, read(texts[row], n_characters))
+            texts[row] = next(rests[row])
+        content = self._encode_fast_or_not(texts)
+        if all(content.lengths[row] > self._n_content for row in long):
+            return content
+        parts = content.parts()
+        for row in long:
+            parts[row] = self._read_on(parts[row], rests[row])
+        return Ragged.of(parts)
+
+    def _read_on(self, ids: NDArray[np.int32], rest: Iterator[str]) -> NDArray[np.int32]:
+        read, n_read = [ids], len(ids)
+        while n_read <= self._n_content and (piece := next(rest, None)) is not None:
+            read.append(self._encode_fast_or_not([piece]).ids)
+            n_read += len(read[-1])
+        return np.concatenate(read[::-1] if self.keeps_end else read)
 
     def _encode_fast_or_not(self, texts: list[str]) -> Ragged:
         fast = self._fast.get(len(texts))
@@ -139,3 +195,37 @@ def _explain(texts: Sequence[object], first_index: int) -> InputError | None:
             reason = f"lone surrogate at character {error.start}; clean it with text.encode(errors='replace').decode()"
             return InputError(reason, index=index)
     return None
+
+
+def _some(pieces: Iterable[tuple[int, str]], n_characters: int) -> Iterator[list[tuple[int, str]]]:
+    """Pieces in lists of about so many characters."""
+    some: list[tuple[int, str]] = []
+    n_taken = 0
+    for pair in pieces:
+        some.append(pair)
+        n_taken += len(pair[1]) + 1
+        if n_taken >= n_characters:
+            yield some
+            some, n_taken = [], 0
+    if some:
+        yield some
+
+
+def _check(text: str) -> None:
+    """Refuse a lone surrogate where nobody may read: in steps, because each holds the GIL."""
+    if not text.isascii():
+        for start in range(0, len(text), _CHECKED_CHARACTERS):
+            text[start : start + _CHECKED_CHARACTERS].encode()
+
+
+def _reserve(piece: str) -> str:
+    """Raise MemoryError where Hugging Face tokenizers would end the process."""
+    if len(piece) > _WHOLE_CHARACTERS:
+        n_bytes = len(piece.encode()) * _TOKENIZER_BYTES
+        try:
+            np.empty(n_bytes, np.uint8)
+        except MemoryError as error:
+            raise MemoryError(
+                f"tokenizing {len(piece):,} characters without a place to cut takes {n_bytes:,} bytes"
+            ) from error
+    return piece

@@ -22,6 +22,16 @@ class Ragged(NamedTuple):
     ids: NDArray[np.int32]
     lengths: Lengths
 
+    @classmethod
+    def of(cls, parts: Sequence[NDArray[np.int32]]) -> Ragged:
+        """The ids of several texts."""
+        lengths = np.fromiter(map(len, parts), np.int64, len(parts))
+        return cls(np.concatenate([*parts, np.zeros(0, np.int32)]), lengths)
+
+    def parts(self) -> list[NDArray[np.int32]]:
+        """The ids of each text."""
+        return np.split(self.ids, np.cumsum(self.lengths)[:-1])
+
     def cut(self, n_most: int, *, keeps_end: bool = False) -> Ragged:
         """The first ids of each text, or its last ones, no more than so many."""
         if len(self.ids) <= n_most or self.lengths.max() <= n_most:
