@@ -105,6 +105,14 @@ def test_cut_warns_when_asked(load):
     assert len(vectors) == 4
 
 
+def test_length_that_is_told_is_that_of_the_whole_text(load):
+    text = "the cat " * 50_000
+    with load(truncation="warn") as engine, pytest.warns(UserWarning, match="text 1 with 100002"):
+        engine.embed_batch(["the cat", text])
+    with load(truncation="error") as engine, pytest.raises(InputError, match="text 1: 100002 tokens, the limit is 32"):
+        engine.embed_batch(["the cat", text])
+
+
 def test_call_of_several_windows_warns_once_of_all_that_was_cut(load):
     texts = (["the cat"] * 1000 + ["the " * 40]) * 3
     with load(truncation="warn") as engine:
@@ -357,6 +365,27 @@ def test_representation_says_what_it_is(engine):
 def test_progress_is_silent_when_piped(engine, capfd):
     engine.embed_batch(TEXTS, progress=True)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are those of Linux")
+def test_vectors_that_do_not_fit_into_memory_are_said_to(tiny_folder, tmp_path):
+    code = """
+import resource, sys
+from pathlib import Path
+from neuralcore.embedding import EmbeddingEngine, OutOfMemory
+engine = EmbeddingEngine.from_pretrained(sys.argv[1], cache_dir=sys.argv[2], threads=1)
+texts = ["a"] * 10_000_000
+size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 2**30, size + 2**30))
+try:
+    engine.embed_batch(texts)
+except OutOfMemory as error:
+    print(error)
+"""
+    command = [sys.executable, "-c", code, str(tiny_folder), str(tmp_path / "c")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    reason = "their vectors take 1,920,000,000 bytes; embed_stream gives them in blocks"
+    assert result.stdout == f"no memory for 10000000 text(s): {reason}\n"
 
 
 def test_engine_left_open_lets_the_process_end(tiny_folder, tmp_path):

@@ -30,6 +30,8 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from .reference import Reference
 
 PIECE_CHARACTERS = 4_096
@@ -202,7 +204,7 @@ class Pieces:
     def _holds(self, rules: _Rules, trial: str) -> bool:
         places = [0, *_boundaries(rules, rules.before, trial, 1, len(trial)), len(trial)]
         pieces = [trial[start:stop] for start, stop in pairwise(places)]
-        return self._reference.encode([trial]).ids.tolist() == self._reference.encode(pieces).ids.tolist()
+        return np.array_equal(self._reference.encode([trial]).ids, self._reference.encode(pieces).ids)
 
 
 def _boundaries(rules: _Rules, before: re.Pattern[str], text: str, begin: int, end: int) -> Iterator[int]:
