@@ -10,17 +10,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-import numpy as np
-
 from . import loader, pooling
 from .arguments import Truncation, check_options, check_texts, device_for
 from .config import ModelConfig
 from .cpu import available_threads
-from .errors import InputError, OutOfMemory
+from .errors import InputError
 from .fingerprint import Fingerprint
 from .progress import progress_bar
 from .providers import Device, GpuOptions
-from .stream import encode_windows
+from .stream import empty_vectors, encode_windows
 from .truncation import CutTexts
 from .types import Advance, EmbeddingType, Lengths, Precision, TokenBatch, Vectors
 
@@ -276,7 +274,7 @@ class EmbeddingEngine:
         """
         check_texts(texts)
         texts = texts if isinstance(texts, (list, tuple)) else list(texts)
-        out = self._empty(len(texts))
+        out = empty_vectors(len(texts), self.dimension)
         start = 0
         with progress_bar("Embedding", len(texts)) if progress else nullcontext() as advance:
             for block in self._blocks(texts, embedding_type, advance):
@@ -383,13 +381,6 @@ class EmbeddingEngine:
             )
         finally:
             cut.warn()
-
-    def _empty(self, n_texts: int) -> Vectors:
-        try:
-            return np.empty((n_texts, self.dimension), np.float32)
-        except MemoryError as error:
-            reason = f"their vectors take {4 * n_texts * self.dimension:,} bytes; embed_stream gives them in blocks"
-            raise OutOfMemory.outside_of_runs(n_texts, reason) from error
 
     def _no_cuts(self) -> CutTexts:
         return CutTexts(self._truncation, self.max_tokens)

@@ -5,12 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
+from .errors import OutOfMemory
 from .types import TokenBatch, Vectors
 
 WINDOW_TEXTS = 1024
 """Texts of a window. Sorting by length within so many leaves little padding."""
 WINDOW_CHARACTERS = 4_000_000
 """A window ends early when it holds this many characters, so that long texts do not add up."""
+
+
+def empty_vectors(n_texts: int, dimension: int) -> Vectors:
+    """Room for all vectors of a call, float32 (n, dimension).
+
+    Raises:
+        OutOfMemory: there is none.
+    """
+    try:
+        return np.empty((n_texts, dimension), np.float32)
+    except MemoryError as error:
+        reason = f"their vectors take {4 * n_texts * dimension:,} bytes; embed_stream gives them in blocks"
+        raise OutOfMemory.outside_of_runs(n_texts, reason) from error
 
 
 def windows(texts: Iterable[str], n_texts: int = WINDOW_TEXTS) -> Iterator[list[str]]:
