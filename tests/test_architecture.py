@@ -10,7 +10,7 @@ PACKAGE = "neuralcore.embedding"
 
 LAYERS = [
     {"errors", "types", "config", "settings", "cpu"},
-    {"pooling", "batch", "providers", "progress", "fingerprint", "samples", "arguments", "documents"},
+    {"pooling", "batch", "providers", "progress", "fingerprint", "samples", "arguments", "documents", "external_data"},
     {"agreement", "truncation"},
     {"tokenizer", "session", "models"},
     {"kernels"},

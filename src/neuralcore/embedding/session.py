@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from . import settings
 from .errors import InferenceError, ModelCorrupt, OutOfMemory, ProviderUnavailable, UnsupportedModel
+from .external_data import external_files
 from .providers import GpuOptions, provider_list
 
 with settings.without_telemetry():
@@ -168,6 +169,7 @@ def _options(n_threads: int) -> ort.SessionOptions:
 
 
 def _open(path: Path, options: ort.SessionOptions, providers: list[Any]) -> ort.InferenceSession:
+    external_files(path)  # a name that leads elsewhere is refused before ONNX Runtime sees it
     try:
         # SkipLayerNormalization is slower on CPU than the Add and LayerNormalization it replaces.
         return ort.InferenceSession(path, options, providers, disabled_optimizers=["SkipLayerNormFusion"])

@@ -11,6 +11,7 @@ from pathlib import Path
 from .agreement import BOUNDS, Agreement, Embed, failures, measure
 from .config import ModelConfig
 from .cpu import available_threads
+from .external_data import external_files
 from .models.store import FileRecord, Manifest, Store
 from .packed import ensure_packed, runs_natively
 from .progress import progress_bar
@@ -56,9 +57,7 @@ def _weight_states(source: Manifest) -> list[list[str | int]]:
     """
     if source.graph_version:
         return []
-    from .models.graph_file import weight_files
-
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in weight_files(source.model_path)]
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in external_files(source.model_path)]
 
 
 def _make(source: Manifest, precision: Precision, folder: Path) -> Manifest:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path, PurePath
+from math import prod
+from pathlib import Path
 
 import onnx
 from onnx import AttributeProto, TensorProto
 
-from ..errors import ModelCorrupt
+from ..documents import open_file
+from ..errors import EmbeddingError, ModelCorrupt
+from ..external_data import external_files, external_names
 from .store.files import sha256
 
 _ORIGIN, _CONTENT = "weights_sha256", "content_sha256"  # keys of the graph's metadata
@@ -25,11 +28,62 @@ def read_graph(path: Path) -> onnx.ModelProto:
     Raises:
         ModelCorrupt: it cannot be read.
     """
+    external_names(path)  # a name that leads elsewhere is refused before onnx sees it
     try:
-        return onnx.load(str(path), load_external_data=False)
+        with open_file(path, "an ONNX model") as file:
+            return onnx.load(file, format="protobuf", load_external_data=False)
+    except EmbeddingError:
+        raise
     except Exception as error:
         actual = str(error).partition("\n")[0] or type(error).__name__
         raise ModelCorrupt(str(path), expected="an ONNX model", actual=actual) from error
+
+
+def load_weights(model: onnx.ModelProto, path: Path) -> None:
+    """Put what lies in other files into a model. Links are followed, unlike by onnx: the Hub's cache consists of them.
+
+    Args:
+        model: as `read_graph` gives it.
+        path: its file.
+
+    Raises:
+        ModelCorrupt: a file is missing or too short, or a tensor has more or fewer bytes than its shape needs.
+    """
+    for tensor in all_tensors(model.graph):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            tensor.raw_data = _read_external(tensor, path)
+            tensor.data_location = TensorProto.DEFAULT
+            del tensor.external_data[:]
+
+
+def _read_external(tensor: TensorProto, path: Path) -> bytes:
+    about = {entry.key: entry.value for entry in tensor.external_data}
+    file_path = path.parent / about.get("location", "")
+    needed = prod(tensor.dims) * _bits(tensor) // 8
+    try:
+        offset, length = (int(about.get(key) or default) for key, default in (("offset", 0), ("length", needed)))
+    except ValueError as error:
+        raise ModelCorrupt(str(path), expected=f"a place of {tensor.name}", actual=str(error)) from error
+    if length != needed or offset < 0:
+        expected = f"{needed} bytes for {tensor.name}"
+        raise ModelCorrupt(str(path), expected=expected, actual=f"{length} from {offset} on")
+    with open_file(file_path, "weights of the graph") as file:
+        is_whole = offset + length <= file.seek(0, 2)
+        file.seek(offset if is_whole else 0)
+        data = file.read(length) if is_whole else b""
+    if len(data) < length:
+        expected = f"{length} bytes of {tensor.name} from {offset} on"
+        raise ModelCorrupt(str(file_path), expected=expected, actual="the end of the file")
+    return data
+
+
+def _bits(tensor: TensorProto) -> int:
+    try:
+        numbers = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    except (KeyError, ValueError):
+        return 0
+    narrow = {TensorProto.INT4, TensorProto.UINT4}
+    return 4 if tensor.data_type in narrow else int(numbers.itemsize) * 8
 
 
 def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -54,15 +108,6 @@ def all_tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
             yield from (attribute.t for attribute in node.attribute if attribute.type == AttributeProto.TENSOR)
 
 
-def weight_files(path: Path) -> list[Path]:
-    """The files besides the graph's own that hold its weights, sorted; none if it holds them itself.
-
-    Raises:
-        ModelCorrupt: the graph cannot be read, or a file would lie elsewhere than beside it.
-    """
-    return _weight_files(read_graph(path), path)
-
-
 def weights_sha256(path: Path) -> str:
     """What tells the weights of one model from those of another.
 
@@ -76,7 +121,7 @@ def weights_sha256(path: Path) -> str:
     claims: dict[str, str] = {entry.key: entry.value for entry in model.metadata_props}
     if _ORIGIN in claims and claims.get(_CONTENT) == _content_sha256(model, path):
         return claims[_ORIGIN]
-    files = _weight_files(model, path)
+    files = external_files(path)
     own = [sha256(file) for file in (path, *files)]
     return hashlib.sha256("\n".join(own).encode()).hexdigest() if files else own[0]
 
@@ -101,37 +146,6 @@ def _content_sha256(model: onnx.ModelProto, path: Path) -> str:
     del model.metadata_props[:]
     model.metadata_props.extend(others)
     digest = hashlib.sha256(model.SerializeToString(deterministic=True))
-    for file in _weight_files(model, path):
+    for file in external_files(path):
         digest.update(bytes.fromhex(sha256(file)))
     return digest.hexdigest()
-
-
-def weight_names(path: Path) -> list[str]:
-    """As `weight_files`, but only their names, relative to the graph's folder; they need not be there.
-
-    Raises:
-        ModelCorrupt: as `weight_files`.
-    """
-    return _weight_names(read_graph(path), path)
-
-
-def _weight_files(model: onnx.ModelProto, path: Path) -> list[Path]:
-    files = [path.parent / name for name in _weight_names(model, path)]
-    for file in files:
-        if not file.is_file():
-            raise ModelCorrupt(str(file), expected="weights of the graph", actual="no such file")
-    return files
-
-
-def _weight_names(model: onnx.ModelProto, path: Path) -> list[str]:
-    names = {
-        entry.value
-        for tensor in all_tensors(model.graph)
-        if tensor.data_location == TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    for name in sorted(names):
-        if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
-            raise ModelCorrupt(str(path), expected="weights in files beside it", actual=name)
-    return sorted(names)

@@ -12,10 +12,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, inliner, numpy_helper
-from onnx.external_data_helper import load_external_data_for_model
 
 from ..errors import ModelCorrupt, UnsupportedModel
-from ..models.graph_file import all_graphs, bodies
+from ..models.graph_file import all_graphs, bodies, load_weights, read_graph
 
 Array = NDArray[np.float32]
 
@@ -56,12 +55,12 @@ class Model:
     """
 
     def __init__(self, path: Path) -> None:
+        proto = read_graph(path)
         try:
-            proto = onnx.load(str(path), load_external_data=False)  # the inliner takes 2 GB at most
             self.proto = inliner.inline_local_functions(proto) if proto.functions else proto
-            load_external_data_for_model(self.proto, str(path.parent))
         except Exception as error:
             raise ModelCorrupt(str(path), expected="an ONNX model", actual=_first_line(error)) from error
+        load_weights(self.proto, path)  # later: the inliner takes 2 GB at most
         self.path = path
         self.graph = self.proto.graph
         self.nodes = list(self.graph.node)

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from ...errors import InputError, ModelCorrupt
+from ...external_data import external_names
 from ...progress import Transfer, transfer_bar
 from ..build import FAMILIES
 from ..folder import SAFETENSORS, ModelFolder
@@ -171,10 +172,8 @@ def _files_of_graph(folder: Path) -> list[str]:
     model = ModelFolder(folder)
     if _has_checkpoint(model) or model.onnx_path is None:
         return []
-    from ..graph_file import weight_names
-
     path = model.onnx_path.relative_to(folder).parent.as_posix()
-    return [normpath(f"{path}/{name}") for name in weight_names(model.onnx_path)]
+    return [normpath(f"{path}/{name}") for name in external_names(model.onnx_path)]
 
 
 def _has_checkpoint(model: ModelFolder) -> bool:
