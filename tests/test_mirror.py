@@ -459,7 +459,7 @@ def test_files_are_found_by_other_programs_and_theirs_by_us(hub, store, tmp_path
     other = tmp_path / "other"
     snapshot_download(REPOSITORY, cache_dir=other / "hub", endpoint=hub.url)
     hub.requests.clear()
-    again = replace(store, cache=other, hub_cache=other / "hub").fetch(REPOSITORY)
+    again = replace(store, cache_dir=other).fetch(REPOSITORY)
     assert again.is_relative_to(other)
     assert hub.requests == []
 

@@ -20,6 +20,7 @@ from neuralcore.embedding.models.store import Store, make_store
 from neuralcore.embedding.models.store.files import staged_folder
 from tests import hub_server, tiny_model
 from tests.damage import flip_byte
+from tests.users import as_plain_user
 
 REPOSITORY = "org/tiny"
 LOAD = """
@@ -263,11 +264,6 @@ def test_full_disk_is_an_error_that_says_so(store, monkeypatch):
     monkeypatch.setattr("neuralcore.embedding.models.store.build_onnx", full)
     with pytest.raises(ModelUnavailable, match=r"No space left.*\n.*cache_dir="):
         store.ensure(REPOSITORY)
-
-
-def as_plain_user(command: list[str]) -> list[str]:
-    """Root may write anywhere; without its capabilities it is bound by permissions, too."""
-    return command if os.geteuid() else ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", *command]
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from .models.registry import find_spec
 from .models.store import FileRecord, Manifest, Store, staging_beside
 from .progress import progress_bar
 from .quantize.model import Model
+from .settings import expanded
 from .types import Precision
 from .variants import quantize_checked
 
@@ -66,12 +67,12 @@ def convert_model(
     Example:
         >>> convert_model("all-MiniLM-L6-v2", "minilm", store=make_store())  # doctest: +SKIP
     """
-    target = Path(output).expanduser().absolute()
+    target = expanded(output).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{target} exists already; name a folder that does not, or remove it first")
     wanted = Precision(precision)
     folder, config = _source(model, store, revision)
-    origin = {"from": str(folder.path.resolve() if Path(model).expanduser().is_dir() else model), "revision": revision}
+    origin = {"from": str(folder.path.resolve() if expanded(model).is_dir() else model), "revision": revision}
     chosen = exporter or ("builtin" if _can_build(folder) else "torch")
     with staging_beside(target) as parent, progress_bar(f"Converting {folder.name}", None):
         staging = parent / target.name
@@ -90,7 +91,7 @@ def convert_model(
 
 
 def _source(model: str | PathLike[str], store: Store, revision: str | None) -> tuple[ModelFolder, ModelConfig]:
-    path = Path(model).expanduser()
+    path = expanded(model)
     if path.is_dir():
         folder = ModelFolder(path)
         return folder, folder.config()

@@ -18,8 +18,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 
+from .errors import InputError
+
+_ADVICE = "name one with NEURALCORE_CACHE or cache_dir= (--cache-dir)"
 COMPLETION = "_NEURALCORE_COMPLETE"
 
 API_KEY = "NEURALCORE_API_KEY"
@@ -28,14 +32,33 @@ API_KEY = "NEURALCORE_API_KEY"
 def cache_override() -> Path | None:
     """The folder named by NEURALCORE_CACHE, if any."""
     value = os.environ.get("NEURALCORE_CACHE")
-    return Path(value).expanduser() if value else None
+    return expanded(value) if value else None
 
 
 def default_cache() -> Path:
-    """The user's cache folder for models, e.g. ~/.cache/neuralcore on Linux. Never the temp folder."""
+    """The user's cache folder for models, e.g. ~/.cache/neuralcore on Linux. Never the temp folder.
+
+    Raises:
+        InputError: the user has no home, as in a container whose user id has no name.
+    """
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("neuralcore", appauthor=False))
+    try:
+        return Path(platformdirs.user_cache_dir("neuralcore", appauthor=False)).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"this user has no home, so there is no folder to keep models in: {_ADVICE}") from error
+
+
+def expanded(path: str | PathLike[str]) -> Path:
+    """A path of the user's, with the home that ~ stands for.
+
+    Raises:
+        InputError: there is no such home.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"no home is known for the ~ of {str(path)!r}: name the folder in full") from error
 
 
 def endpoint() -> str | None:

@@ -15,6 +15,7 @@ from .errors import DependencyMissing, EmbeddingError, InputError, UnsupportedMo
 from .models.folder import ModelFolder
 from .models.store import Manifest, Store, make_store
 from .samples import verification_texts
+from .settings import expanded
 from .types import Precision, Vectors
 
 __all__ = ["BOUNDS", "SENTENCE_TRANSFORMERS", "Agreement", "Bounds", "failures", "verify_model"]
@@ -124,7 +125,7 @@ def _load_fp32(
 
 def _origin(model: str | PathLike[str]) -> tuple[str | None, str | None]:
     """Name or folder, and revision, of what `neuralcore convert` made a folder from."""
-    manifest = Manifest.read(Path(model).expanduser())
+    manifest = Manifest.read(expanded(model))
     source = manifest.source if manifest else {}
     return source.get("from"), source.get("revision")
 
@@ -135,7 +136,7 @@ def _checkpoint(model: str | PathLike[str], revision: str | None, store: Store) 
     Raises:
         UnsupportedModel: there is none.
     """
-    folder = Path(model).expanduser()
+    folder = expanded(model)
     if not folder.is_dir():
         return store.fetch(str(model), revision=revision)
     if ModelFolder(folder).safetensors_path:

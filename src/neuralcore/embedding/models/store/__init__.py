@@ -55,10 +55,9 @@ def make_store(
     unknown = set(sources or ()) - set(SOURCES)
     if unknown:
         raise InputError(f"sources must be of {', '.join(SOURCES)}, not {', '.join(sorted(unknown))}")
-    own = Path(cache_dir).expanduser() if cache_dir else settings.cache_override()
+    own = settings.expanded(cache_dir) if cache_dir else settings.cache_override()
     return Store(
-        cache=(own or settings.default_cache()).absolute(),
-        hub_cache=own.absolute() / "hub" if own else None,
+        cache_dir=own.absolute() if own else None,
         endpoint=endpoint or settings.endpoint(),
         offline=settings.offline() if offline is None else offline,
         sources=tuple(SOURCES if sources is None else sources),
@@ -71,20 +70,32 @@ class Store:
     """Where models are kept and where they may be had.
 
     Args:
-        cache: folder of this package's files.
-        hub_cache: the Hub client's cache; None for its default.
+        cache_dir: the folder named by the caller; None for the user's cache folder.
         endpoint: address of a mirror of the Hub.
         offline: make no network call.
         sources: which sources to ask, in order.
         token: access token for the Hub.
     """
 
-    cache: Path
-    hub_cache: Path | None = None
+    cache_dir: Path | None = None
     endpoint: str | None = None
     offline: bool = False
     sources: Sequence[str] = SOURCES
     token: str | None = None
+
+    @property
+    def cache(self) -> Path:
+        """Folder of this package's files. A model that is used where it lies needs none.
+
+        Raises:
+            InputError: none was named, and the user has no home.
+        """
+        return self.cache_dir or settings.default_cache()
+
+    @property
+    def hub_cache(self) -> Path | None:
+        """The Hub client's cache; None for its default."""
+        return self.cache_dir and self.cache_dir / "hub"
 
     def ensure(
         self, model: str | PathLike[str], *, revision: str | None = None, refresh: bool = False, thorough: bool = False
@@ -100,7 +111,7 @@ class Store:
         Raises:
             UnsupportedModel, ModelUnavailable, ModelCorrupt: see `EmbeddingEngine.from_pretrained`.
         """
-        folder = Path(model).expanduser()
+        folder = settings.expanded(model)
         if folder.is_dir():
             return self._ensure_folder(folder, thorough=thorough)
         spec = find_spec(str(model), revision)

@@ -22,6 +22,7 @@ from urllib.parse import quote, urlsplit
 from ...errors import InputError, ModelCorrupt
 from ...external_data import external_names
 from ...progress import Transfer, transfer_bar
+from ...settings import expanded
 from ..build import FAMILIES
 from ..folder import SAFETENSORS, ModelFolder
 from ..registry import ModelSpec
@@ -363,7 +364,7 @@ def _size(path: Path) -> int:
 def _default_cache() -> Path:
     from huggingface_hub import constants
 
-    return Path(constants.HF_HUB_CACHE).expanduser()
+    return expanded(constants.HF_HUB_CACHE)
 
 
 def _headers(token: str | None) -> Mapping[str, str]:
