@@ -17,6 +17,7 @@ from neuralcore.embedding import (
     EmbeddingEngine,
     InferenceError,
     ModelConfig,
+    ModelCorrupt,
     OutOfMemory,
     PoolingStrategy,
     ProviderUnavailable,
@@ -166,11 +167,28 @@ def test_no_value_of_a_weight_crashes_the_kernels(tmp_path, isa, value, tensor):
     changed = {name: np.array(values) for name, values in tensors.items()}
     changed[tensor][...] = value
     write_packed(tmp_path / "changed.safetensors", changed, about)
+    if not np.isfinite(value):
+        with pytest.raises(ModelCorrupt, match=f"NaN or infinity in {tensor}"):
+            open_packed(tmp_path / "changed.safetensors")
+        return
     encoder = open_packed(tmp_path / "changed.safetensors")
     try:
         assert np.isfinite(encoder.encode(tokens_of(random_texts(4, 30)))).all()
     except InferenceError as error:
         assert "not finite" in str(error)  # noqa: PT017 - either is right
+
+
+def test_mpnet_takes_as_many_tokens_as_stand_behind_its_pad_position(tmp_path):
+    """Its 20 rows are those of the pad token, one before it and 18 for tokens: transformers fails past those."""
+    maker = checkpoints.mpnet(12, n_positions=20)
+    path = tmp_path / "packed.safetensors"
+    pack_model(maker.save(tmp_path), maker.architecture, tokens_of(random_texts(30, 15)), path)
+    encoder = open_packed(path)
+    assert encoder.max_tokens == 18
+    assert np.isfinite(encoder.encode(tokens_of([np.full(18, 4)]))).all()
+    for n_tokens in (19, 20):
+        with pytest.raises(InferenceError, match=f"{n_tokens} tokens, for 18 positions"):
+            encoder.encode(tokens_of([np.full(n_tokens, 4)]))
 
 
 def test_memory_bound_is_kept_or_refused():

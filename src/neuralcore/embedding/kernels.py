@@ -1,6 +1,7 @@
 """The wall around the native library: find it, choose an instruction set, describe a model to it, run it.
 
-All checks are made here or above: the library itself never fails (native/include/neuralcore.h).
+The library itself never fails and checks nothing (native/include/neuralcore.h): what is given to it here was checked
+when the model was loaded (models/pack/check.py) and, for each call, above.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from numpy.typing import NDArray
 
 from . import settings
 from .config import PoolingStrategy
-from .errors import InferenceError, ModelCorrupt, ProviderUnavailable
+from .errors import InferenceError, ProviderUnavailable
+from .models.pack.check import ACTIVATIONS
 from .types import TokenBatch, Vectors
 
 _ABI_VERSION = 2
 _PORTABLE = "scalar"  # for tests: ONNX Runtime's INT8 is faster
 _ALIGNMENT = 64
 _FILES = ("libneuralcore.so", "libneuralcore.dylib")
-_ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1, "relu": 2, "swiglu": 3}
 _POOLINGS = {
     PoolingStrategy.CLS: 0,
     PoolingStrategy.MEAN: 1,
@@ -121,13 +122,12 @@ class NativeModel:
     """A packed model, described to the library.
 
     Args:
-        tensors: those of a packed file (models/pack/), which stay mapped as long as this object lives.
+        tensors: those of a packed file, checked (models/pack/file.py); they stay mapped as long as this object lives.
         about: what the file says besides.
         pooling: how token vectors become one vector.
         normalize: whether vectors have unit length.
 
     Raises:
-        ModelCorrupt: a tensor is missing or has another shape.
         ProviderUnavailable: there are no kernels.
     """
 
@@ -145,75 +145,52 @@ class NativeModel:
         self.isa = isa
         self._kernels = _find(isa)
         self._tensors = tensors
-        try:
-            self._describe(about, pooling, normalize=normalize)
-        except (KeyError, ValueError) as error:
-            raise ModelCorrupt("the packed model", expected="all its tensors", actual=f"{error}") from error
-
-    def _describe(self, about: Mapping[str, Any], pooling: PoolingStrategy, *, normalize: bool) -> None:
-        self.n_words, self.hidden = self._tensors["words"].shape
-        self.max_positions: int = about["max_positions"]
-        wide = self._tensors["layers.0.up.column_scale"].shape[0]
-        n_layers, n_heads = about["n_layers"], about["n_heads"]
-        gated = about["activation"] == "swiglu"
-        half_head = self.hidden // n_heads // 2
-        self._layers = (_Layer * n_layers)(*(self._layer(number, wide, gated=gated) for number in range(n_layers)))
+        self.n_words, self.hidden = tensors["words"].shape
+        self.pad_position: int | None = about["pad_position"]
+        # Rows of the tables of positions; those up to the pad position belong to no token that counts.
+        n_positions: int = about["max_positions"]
+        self.max_tokens = n_positions - (0 if self.pad_position is None else self.pad_position + 1)
+        self._layers = (_Layer * about["n_layers"])(*(self._layer(number) for number in range(about["n_layers"])))
         self._model = _Model(
-            words=self._pointer("words", (self.n_words, self.hidden)),
-            word_scale=self._pointer("word_scale", (self.n_words,)),
-            positions=self._optional("positions", (self.max_positions, self.hidden)),
-            distance_bias=self._optional("distance_bias", (n_heads, 2 * self.max_positions - 1)),
-            cosines=self._optional("cosines", (self.max_positions, half_head)),
-            sines=self._optional("sines", (self.max_positions, half_head)),
+            words=self._pointer("words"),
+            word_scale=self._pointer("word_scale"),
+            positions=self._pointer("positions"),
+            distance_bias=self._pointer("distance_bias"),
+            cosines=self._pointer("cosines"),
+            sines=self._pointer("sines"),
             embedding_norm=self._norm("embedding_norm"),
             layers=self._layers,
             epsilon=about["epsilon"],
-            n_layers=n_layers,
+            n_layers=about["n_layers"],
             hidden=self.hidden,
-            wide=wide,
-            n_heads=n_heads,
-            max_positions=self.max_positions,
-            activation=_ACTIVATIONS[about["activation"]],
+            wide=len(tensors["layers.0.up.bias"]),
+            n_heads=about["n_heads"],
+            max_positions=n_positions,
+            activation=ACTIVATIONS.index(about["activation"]),
             pooling=_POOLINGS[pooling],
             normalize=normalize,
         )
 
-    def _layer(self, number: int, wide: int, *, gated: bool) -> _Layer:
-        def product(name: str, n_in: int, n_out: int) -> _Product:
-            return self._product(f"layers.{number}.{name}", n_in, n_out)
-
+    def _layer(self, number: int) -> _Layer:
+        name = f"layers.{number}"
         return _Layer(
-            qkv=product("qkv", self.hidden, 3 * self.hidden),
-            out=product("out", self.hidden, self.hidden),
-            up=product("up", self.hidden, wide),
-            gate=product("gate", self.hidden, wide) if gated else _Product(),
-            down=product("down", wide, self.hidden),
-            attention_norm=self._norm(f"layers.{number}.attention_norm"),
-            output_norm=self._norm(f"layers.{number}.output_norm"),
+            *(self._product(f"{name}.{part}") for part in ("qkv", "out", "up", "gate", "down")),
+            attention_norm=self._norm(f"{name}.attention_norm"),
+            output_norm=self._norm(f"{name}.output_norm"),
         )
 
-    def _product(self, name: str, n_in: int, n_out: int) -> _Product:
-        return _Product(
-            weight=self._pointer(f"{name}.weight", (n_out // 16, n_in // 4, 16, 4)),
-            column_scale=self._pointer(f"{name}.column_scale", (n_out,)),
-            column_sum=self._pointer(f"{name}.column_sum", (n_out,)),
-            bias=self._pointer(f"{name}.bias", (n_out,)),
-            n_in=n_in,
-            n_out=n_out,
-        )
+    def _product(self, name: str) -> _Product:
+        if f"{name}.weight" not in self._tensors:
+            return _Product()
+        n_panels, n_groups, width, depth = self._tensors[f"{name}.weight"].shape
+        parts = (self._pointer(f"{name}.{part}") for part in ("weight", "column_scale", "column_sum", "bias"))
+        return _Product(*parts, n_in=n_groups * depth, n_out=n_panels * width)
 
     def _norm(self, name: str) -> _Norm:
-        parts = (self._pointer(f"{name}.{part}", (self.hidden,)) for part in ("weight", "bias"))
-        return _Norm(*parts)
+        return _Norm(self._pointer(f"{name}.weight"), self._pointer(f"{name}.bias"))
 
-    def _pointer(self, name: str, shape: tuple[int, ...]) -> Any:
-        tensor = self._tensors[name]
-        if tensor.shape != shape:
-            raise ValueError(f"{name} has the shape {tensor.shape}, not {shape}")
-        return _pointer_to(tensor)
-
-    def _optional(self, name: str, shape: tuple[int, ...]) -> Any:
-        return self._pointer(name, shape) if name in self._tensors else None
+    def _pointer(self, name: str) -> Any:
+        return _pointer_to(self._tensors[name]) if name in self._tensors else None
 
     def workspace_bytes(self, n_tokens: int, longest: int, n_threads: int) -> int:
         """Working memory of a run."""
@@ -227,7 +204,7 @@ class NativeModel:
         """Vectors of texts; the GIL is free meanwhile.
 
         Args:
-            tokens: none without tokens, ids below `n_words`, none longer than `max_positions`.
+            tokens: none without tokens, ids below `n_words`, none longer than `max_tokens`.
             positions: int32 (total,), rows of the table of positions.
             workspace: at least `workspace_bytes`.
             team: threads to share the work; None for the caller alone.

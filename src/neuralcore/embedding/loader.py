@@ -10,7 +10,7 @@ from .config import ModelConfig
 from .errors import InputError, ProviderUnavailable
 from .models.folder import ModelFolder
 from .models.pack import PACKED_SUFFIX
-from .models.pack.file import read_packed
+from .models.pack.file import read_origin
 from .models.store import Store, make_store
 from .providers import Device, GpuOptions, choose_device
 from .tokenizer import Tokenizer
@@ -75,7 +75,7 @@ def locate(model: str | PathLike[str], *, precision: str, revision: str | None, 
 def weights_sha256(model_path: Path) -> str:
     """What tells a model's weights from others: of those that it was made from, where it says so."""
     if model_path.suffix == PACKED_SUFFIX:
-        return str(read_packed(model_path)[1]["made_from"])
+        return read_origin(model_path)
     from .models.graph_file import weights_sha256
 
     return weights_sha256(model_path)

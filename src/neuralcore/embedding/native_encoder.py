@@ -16,7 +16,7 @@ from .batch import even_budget, plan, wait_all
 from .config import ModelConfig
 from .errors import InferenceError, OutOfMemory, UnsupportedModel
 from .kernels import NativeModel, Team
-from .models.pack.file import read_packed
+from .models.pack.file import open_model
 from .models.pack.positions import position_ids
 from .types import Advance, Lengths, TokenBatch, Vectors
 
@@ -37,7 +37,8 @@ class NativeEncoder:
         max_memory_bytes: bound on the working memory of the runs in flight; None for no bound.
 
     Raises:
-        ModelCorrupt: the file cannot be read.
+        ModelCorrupt: the file is damaged.
+        ModelUnavailable: it cannot be opened.
         UnsupportedModel: the configuration is not of this model.
         ProviderUnavailable: there are no kernels for this CPU.
     """
@@ -49,14 +50,13 @@ class NativeEncoder:
         self, path: Path, config: ModelConfig, *, threads: int = 1, max_memory_bytes: int | None = None
     ) -> None:
         self.path = path
-        tensors, about = read_packed(path)
-        self._pad_position: int | None = about["pad_position"]
+        tensors, about = open_model(path)
         self._native: NativeModel | None = NativeModel(tensors, about, config.pooling, normalize=config.normalize)
         if self._native.hidden != config.dimension:
             raise UnsupportedModel(
                 str(path), f"its vectors have {self._native.hidden} components, its configuration says otherwise"
             )
-        self.isa = self._native.isa
+        self.isa, self.max_tokens = self._native.isa, self._native.max_tokens
         self.backend = f"native {self.isa}"
         self._threads, self._max_memory_bytes = threads, max_memory_bytes
         self._start()
@@ -155,7 +155,7 @@ class NativeEncoder:
     def _run(self, native: NativeModel, tokens: TokenBatch, team: Team | None) -> Vectors:
         longest = int(tokens.lengths.max())
         n_bytes = native.workspace_bytes(len(tokens.ids), longest, self._threads if team else 1)
-        positions = position_ids(tokens.ids, tokens.offsets, self._pad_position)
+        positions = position_ids(tokens.ids, tokens.offsets, native.pad_position)
         bound = self._max_memory_bytes
         if bound is not None and n_bytes > bound:
             raise OutOfMemory(len(tokens), longest, reason=f"max_memory_bytes={bound} is too low for it")
@@ -180,5 +180,5 @@ def _check(tokens: TokenBatch, native: NativeModel) -> None:
     if len(tokens.ids) and not 0 <= int(tokens.ids.min()) <= int(tokens.ids.max()) < native.n_words:
         raise InferenceError("native", f"the tokenizer gives ids beyond the {native.n_words} words of the model")
     longest = int(tokens.lengths.max(initial=0))
-    if longest > native.max_positions:
-        raise InferenceError("native", f"a text of {longest} tokens, for {native.max_positions} positions")
+    if longest > native.max_tokens:
+        raise InferenceError("native", f"a text of {longest} tokens, for {native.max_tokens} positions")

@@ -76,7 +76,7 @@ def pack_model(
         "made_from": made_from,
         "n_heads": stack.n_heads,
         "max_positions": stack.max_positions,
-        "epsilon": stack.epsilon,
+        "epsilon": float(stack.epsilon),
         "activation": stack.activation,
         "pad_position": stack.pad_position,
         "n_layers": len(stack.layers),

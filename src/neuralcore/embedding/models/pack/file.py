@@ -7,21 +7,29 @@ to 8.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
-from collections.abc import Mapping
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from reprlib import repr as shorten
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ModelCorrupt
+from ...errors import Attempt, ModelCorrupt, ModelUnavailable, OutOfMemory
+from .check import check_model, check_origin
 
 _ALIGNMENT = 64
 _TYPES = {"float32": "F32", "int32": "I32", "int8": "I8"}
 _DTYPES = {code: np.dtype(name) for name, code in _TYPES.items()}
 _KEY = "neuralcore"
+_LENGTH_BYTES = 8
+_LONGEST_HEADER = 2**24  # a header takes some 90 bytes a tensor; a parsed one many times its size in memory
 Tensors = Mapping[str, NDArray[Any]]
 
 
@@ -40,32 +48,151 @@ def write_packed(path: Path, tensors: Tensors, about: Mapping[str, Any]) -> None
         start, end = end, end + tensor.nbytes
         header[name] = {"dtype": _TYPES[tensor.dtype.name], "shape": list(tensor.shape), "data_offsets": [start, end]}
     encoded = json.dumps(header).encode()
-    encoded += b" " * (-(8 + len(encoded)) % _ALIGNMENT)
+    encoded += b" " * (-(_LENGTH_BYTES + len(encoded)) % _ALIGNMENT)
     with path.open("wb") as file:
-        file.write(len(encoded).to_bytes(8, "little") + encoded)
+        file.write(len(encoded).to_bytes(_LENGTH_BYTES, "little") + encoded)
         for tensor in ordered.values():
             file.write(np.ascontiguousarray(tensor).tobytes())
 
 
-def read_packed(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Map a packed model: its tensors, read-only and read from the file as they are used, and what `about` said.
+def open_model(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Map a packed model that the kernels can run: as `read_packed`, and nothing in it can lead them astray.
 
     Raises:
-        ModelCorrupt: no such file, truncated, or not a packed model.
+        ModelCorrupt: damaged in any way, or no model.
+        ModelUnavailable: it cannot be opened.
+        OutOfMemory: it cannot be mapped.
+    """
+    tensors, about = read_packed(path)
+    try:
+        check_model(tensors, about)
+    except ValueError as error:
+        raise _corrupt(path, error) from error
+    return tensors, about
+
+
+def read_origin(path: Path) -> str:
+    """What a packed model was made from: a checkpoint's SHA-256. Errors: see `open_model`."""
+    _, about = read_packed(path)
+    try:
+        return check_origin(about)
+    except ValueError as error:
+        raise _corrupt(path, error) from error
+
+
+def read_packed(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Map a packed file: its tensors, read-only and read from the file as they are used, and what `about` said.
+
+    Raises:
+        ModelCorrupt: no such file, truncated, or not a packed one.
+        ModelUnavailable: it cannot be opened.
+        OutOfMemory: it cannot be mapped.
     """
     try:
-        data = np.memmap(path, np.uint8, mode="r")
-        start = 8 + int.from_bytes(data[:8].tobytes(), "little")
-        header = json.loads(data[8:start].tobytes())
-        about: dict[str, Any] = json.loads(header.pop("__metadata__")[_KEY])
-        return {name: _tensor(data, start, entry) for name, entry in header.items()}, about
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelCorrupt(str(path), expected="a packed INT8 model", actual=str(error) or repr(error)) from error
+        data = _map(path)
+        start, header = _read_header(data)
+        about = _parse(_metadata(header))
+        places = _places(header, len(data) - start, start)
+    except (ValueError, RecursionError) as error:
+        raise _corrupt(path, error) from error
+    return {name: place.view(data[start:]) for name, place in places.items()}, about
 
 
-def _tensor(data: NDArray[np.uint8], start: int, entry: Mapping[str, Any]) -> NDArray[Any]:
-    first, last = entry["data_offsets"]
-    dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
-    if not 0 <= first <= last <= len(data) - start or last - first != math.prod(shape) * dtype.itemsize:
-        raise ValueError("it is truncated, or its header is damaged")
-    return np.asarray(data)[start + first : start + last].view(dtype).reshape(shape)
+def _corrupt(path: Path, reason: Exception) -> ModelCorrupt:
+    advice = "Remove it and load the model again: it is made anew from the checkpoint."
+    return ModelCorrupt(str(path), expected="a packed INT8 model", actual=str(reason) or repr(reason), advice=advice)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a tensor lies in the data."""
+
+    first: int
+    last: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    def view(self, data: NDArray[np.uint8]) -> NDArray[Any]:
+        return data[self.first : self.last].view(self.dtype).reshape(self.shape)
+
+
+def _map(path: Path) -> NDArray[np.uint8]:
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise ValueError("no regular file")  # a pipe would be waited for
+        return np.asarray(np.memmap(path, np.uint8, mode="r"))
+    except FileNotFoundError as error:
+        raise ValueError("no such file") from error
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise OutOfMemory(0, 0, f"the model {path} itself: {error}") from error
+        advice = "The file itself may be well: see the reason."
+        raise ModelUnavailable(str(path), [Attempt("file", str(error))], advice=advice) from error
+
+
+def _read_header(data: NDArray[np.uint8]) -> tuple[int, dict[str, Any]]:
+    """Where the data begins, and the header."""
+    n_bytes = int.from_bytes(data[:_LENGTH_BYTES].tobytes(), "little")
+    if not 0 < n_bytes <= min(_LONGEST_HEADER, len(data) - _LENGTH_BYTES):
+        raise ValueError(f"a header of {n_bytes} bytes in a file of {len(data)}")
+    start = _LENGTH_BYTES + n_bytes
+    return start, _parse(data[_LENGTH_BYTES:start].tobytes().decode())
+
+
+def _parse(text: str) -> dict[str, Any]:
+    parsed = json.loads(text, object_pairs_hook=_without_twins, parse_constant=_refuse_constant)
+    if not isinstance(parsed, dict):
+        raise ValueError(f"a header that is no JSON object but {type(parsed).__name__}")
+    return parsed
+
+
+def _without_twins(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name that stands twice in its header")
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} in its header")
+
+
+def _metadata(header: dict[str, Any]) -> str:
+    metadata = header.pop("__metadata__", None)
+    about = metadata.get(_KEY) if isinstance(metadata, dict) else None
+    if not isinstance(about, str):
+        raise ValueError(f"a safetensors file that does not say {_KEY!r} in its metadata")
+    return about
+
+
+def _places(header: Mapping[str, Any], n_bytes: int, start: int) -> dict[str, _Place]:
+    """The places of all tensors, which fill the data without gap or overlap."""
+    places = {name: _place(name, entry, start) for name, entry in header.items()}
+    ordered = sorted((place.first, place.last) for place in places.values())
+    if not ordered or ordered[0][0] != 0 or any(before[1] != after[0] for before, after in pairwise(ordered)):
+        raise ValueError("tensors with gaps between them, or that overlap")
+    if ordered[-1][1] != n_bytes:
+        raise ValueError(f"{n_bytes} bytes of tensors, of {ordered[-1][1]}: it was cut off, or written over")
+    return places
+
+
+def _place(name: str, entry: object, start: int) -> _Place:
+    fields = entry if isinstance(entry, dict) else {}
+    code, shape, offsets = (fields.get(key) for key in ("dtype", "shape", "data_offsets"))
+    if not isinstance(code, str) or code not in _DTYPES:
+        raise ValueError(f"{shorten(name)} of the type {shorten(code)}, not {', '.join(_DTYPES)}")
+    sizes, (first, last) = _whole_numbers(name, shape, least=1), _whole_numbers(name, offsets, least=0, n=2)
+    place = _Place(first, last, _DTYPES[code], sizes)
+    if last - first != math.prod(sizes) * place.dtype.itemsize:
+        raise ValueError(f"{shorten(name)} of the shape {shorten(shape)} in {last - first} bytes")
+    if (start + first) % place.dtype.itemsize:
+        raise ValueError(f"{shorten(name)} at an odd address")
+    return place
+
+
+def _whole_numbers(name: str, values: object, *, least: int, n: int | None = None) -> tuple[int, ...]:
+    found = values if isinstance(values, list) else []
+    if not found or (n or len(found)) != len(found) or not all(type(v) is int and v >= least for v in found):
+        raise ValueError(f"{shorten(name)} with {shorten(values)} for a shape or place")
+    return tuple(found)

@@ -1,0 +1,234 @@
+"""A packed file is trusted in nothing: whatever is wrong with it is said when it is loaded, and nothing crashes."""
+
+import json
+import os
+from itertools import chain, islice
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from neuralcore.embedding import EmbeddingEngine, ModelCorrupt, ModelUnavailable, OutOfMemory
+from neuralcore.embedding.kernels import absence
+from neuralcore.embedding.loader import weights_sha256
+from neuralcore.embedding.models.pack.file import open_model, read_packed, write_packed
+from tests.children import run_in_child
+from tests.packed_damage import Packed, check_damaged, enumerate_damage, random_damage
+
+posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork() and its kin")
+
+
+@pytest.fixture(scope="module", params=["bert", "mpnet", "nomic_hub"])
+def packed(request, tmp_path_factory) -> Packed:
+    return Packed.make(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def say(packed: Packed, path: Path, **about) -> Path:
+    """The model with other words in its header."""
+    path.write_bytes(Packed(packed.family, packed.header, {**packed.about, **about}, packed.data).whole())
+    return path
+
+
+@posix
+@pytest.mark.skipif(bool(absence()), reason=absence())
+def test_damage_of_every_kind_is_refused_or_gives_finite_vectors(packed, tmp_path):
+    """A part of what `python -m faults packed` tries, in one child that says what it is at."""
+    path, progress = tmp_path / "damaged.safetensors", tmp_path / "progress"
+    enumerated, random = islice(enumerate_damage(packed), 0, None, 11), islice(random_damage(packed, Random(1)), 120)
+
+    def run() -> dict[str, int]:
+        counts = {"ran": 0, "refused": 0}
+        for name, damage in chain(enumerated, random):
+            progress.write_text(name)
+            damage(path)
+            counts[check_damaged(path).split(":")[0]] += 1
+        return counts
+
+    try:
+        counts = run_in_child(run, seconds=120)
+    except AssertionError as error:
+        raise AssertionError(f"{progress.read_text()}: {error}") from error
+    assert eval(counts)["refused"] > 200
+    assert eval(counts)["ran"] > 20
+
+
+def test_whole_model_is_accepted(packed, tmp_path):
+    tensors, about = open_model(say(packed, tmp_path / "whole.safetensors"))
+    assert about == packed.about
+    assert tensors.keys() == packed.header.keys()
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"n_heads": 0}, "n_heads = 0 in its header, not 1 to 48"),
+        ({"n_heads": -3}, "n_heads = -3"),
+        ({"n_heads": 2}, "2 heads for 48 components"),
+        ({"n_heads": True}, "n_heads = True"),
+        ({"n_heads": 2**31}, "n_heads = 2147483648"),
+        ({"n_layers": 2}, "layers.2.* as well"),
+        ({"n_layers": 4}, "no layers.3.qkv.weight"),
+        ({"n_layers": 10**9}, "n_layers = 1000000000"),
+        ({"max_positions": 63}, ", not float32"),
+        ({"epsilon": 0.0}, "epsilon = 0.0"),
+        ({"epsilon": 1e-46}, "epsilon = 1e-46"),
+        ({"epsilon": "1e-12"}, "epsilon = '1e-12'"),
+        ({"activation": "tanh"}, "activation = 'tanh' in its header, not gelu"),
+        ({"activation": ["gelu"]}, "activation = "),
+        ({"pad_position": -1}, "pad_position = -1"),
+        ({"pad_position": 10**6}, "pad_position = 1000000"),
+        ({"pad_position": "1"}, "pad_position = '1'"),
+        ({"pack_version": 99}, "version 99 of the format, not"),
+        ({"made_from": 3}, "made_from = 3"),
+    ],
+)
+def test_header_is_checked_and_the_message_says_what_is_wrong(changed, told, packed, tmp_path):
+    path = say(packed, tmp_path / "damaged.safetensors", **changed)
+    with pytest.raises(ModelCorrupt, match=told.replace("*", ".*")) as caught:
+        open_model(path)
+    assert caught.value.path == str(path)
+    assert "load the model again" in str(caught.value)
+
+
+@pytest.mark.parametrize("gone", ["cosines", "sines"])
+def test_cosines_come_with_sines(gone, packed, tmp_path):
+    path = say(packed, tmp_path / "whole.safetensors")
+    tensors, about = read_packed(path)
+    if gone not in tensors:
+        pytest.skip("positions are not rotary")
+    write_packed(tmp_path / "half.safetensors", {k: np.array(v) for k, v in tensors.items() if k != gone}, about)
+    with pytest.raises(ModelCorrupt, match=f"no {gone}"):
+        open_model(tmp_path / "half.safetensors")
+
+
+@pytest.mark.parametrize("size", [40, 24])
+def test_sizes_are_multiples_of_16(size, packed, tmp_path):
+    tensors, about = read_packed(say(packed, tmp_path / "whole.safetensors"))
+    changed = {name: np.array(tensor) for name, tensor in tensors.items()}
+    changed["layers.0.up.column_scale"] = np.ones(size, np.float32)
+    write_packed(tmp_path / "odd.safetensors", changed, about)
+    with pytest.raises(ModelCorrupt, match=f"{size} columns, not a multiple of 16"):
+        open_model(tmp_path / "odd.safetensors")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+ENTRY = st.fixed_dictionaries(
+    {
+        "dtype": st.sampled_from(["F32", "I32", "I8"]) | JSON,
+        "shape": st.lists(st.integers(-1, 9), max_size=3) | JSON,
+        "data_offsets": st.lists(st.integers(-4, 140), min_size=2, max_size=2) | JSON,
+    }
+)
+ABOUT = st.dictionaries(st.text(max_size=5), JSON, max_size=2).map(json.dumps) | st.text(max_size=9) | JSON
+
+
+@given(
+    st.dictionaries(st.text(max_size=4), ENTRY | JSON, max_size=4), ABOUT, st.binary(max_size=136), st.integers(-9, 9)
+)
+@example({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}, "{}", bytes(8), 0)
+def test_any_header_is_refused_or_its_tensors_lie_in_the_file_one_after_the_other(entries, about, data, lengthened):
+    encoded = json.dumps({**entries, "__metadata__": {"neuralcore": about}}).encode()
+    path = PATHS[0]
+    path.write_bytes(max(0, len(encoded) + lengthened).to_bytes(8, "little") + encoded + data)
+    try:
+        tensors, found = read_packed(path)
+    except ModelCorrupt as error:
+        assert error.path == str(path)  # noqa: PT017
+        return
+    assert isinstance(found, dict)
+    assert sum(tensor.nbytes for tensor in tensors.values()) == len(data)
+    assert (
+        b"".join(tensors[name].tobytes() for name in sorted(tensors, key=lambda n: entries[n]["data_offsets"])) == data
+    )
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_refused(content):
+    PATHS[0].write_bytes(content)
+    with pytest.raises(ModelCorrupt, match="packed INT8 model"):
+        read_packed(PATHS[0])
+
+
+PATHS: list[Path] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _path(tmp_path_factory):
+    PATHS[:] = [tmp_path_factory.mktemp("any") / "any.safetensors"]
+
+
+def test_fingerprint_of_a_file_that_does_not_say_its_origin_is_refused(packed, tmp_path):
+    with pytest.raises(ModelCorrupt, match="made_from = None"):
+        weights_sha256(say(packed, tmp_path / "whole.safetensors", made_from=None))
+
+
+def test_folder_is_no_file(tmp_path):
+    with pytest.raises(ModelCorrupt, match="no regular file"):
+        read_packed(tmp_path)
+
+
+@posix
+def test_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    with pytest.raises(ModelCorrupt, match="no regular file"):
+        read_packed(tmp_path / "pipe.safetensors")
+
+
+@posix
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs a right to give away")
+def test_file_that_may_not_be_read_is_not_called_damaged(packed, tmp_path):
+    path = say(packed, tmp_path / "whole.safetensors")
+    path.chmod(0)
+
+    def read() -> str:
+        os.seteuid(65_534)
+        try:
+            read_packed(path)
+        except ModelUnavailable as error:
+            return str(error)
+        return "read"
+
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(0o755)
+    assert "Permission denied" in run_in_child(read)
+
+
+@posix
+@pytest.mark.parametrize(("limit", "error"), [("RLIMIT_NOFILE", ModelUnavailable), ("RLIMIT_AS", OutOfMemory)])
+def test_limits_of_the_process_are_not_called_damage(limit, error, packed, tmp_path):
+    import resource
+
+    path = say(packed, tmp_path / "whole.safetensors")
+
+    def read() -> str:
+        enough = {"RLIMIT_NOFILE": 0, "RLIMIT_AS": 1000}[limit]
+        if limit == "RLIMIT_AS":
+            with path.open("ab") as file:
+                file.truncate(2**40)  # of holes: more than can be mapped
+            enough = 2**38
+        resource.setrlimit(getattr(resource, limit), (enough, resource.getrlimit(getattr(resource, limit))[1]))
+        try:
+            read_packed(path)
+        except error as expected:
+            return type(expected).__name__
+        return "read"
+
+    assert run_in_child(read) == error.__name__
+
+
+def test_engine_says_that_its_file_was_cut(tiny_folder, tmp_path):
+    if absence():
+        pytest.skip(absence())
+    with EmbeddingEngine.from_pretrained(tiny_folder, precision="int8", cache_dir=tmp_path) as engine:
+        path, tokenizer, config = engine._model_path, engine._model_path.with_name("tokenizer.json"), engine.config
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ModelCorrupt, match="it was cut off") as caught:
+        EmbeddingEngine(path, tokenizer, config)
+    assert caught.value.path == str(path)
