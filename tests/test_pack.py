@@ -24,8 +24,7 @@ from tests.golden import hidden_states
 
 def read(name, folder):
     maker = checkpoints.MAKERS[name](checkpoints.SEEDS[name])
-    with Checkpoint(maker.save(folder)) as checkpoint:
-        return read_stack(checkpoint, maker.architecture)
+    return read_stack(Checkpoint(maker.save(folder)), maker.architecture)
 
 
 @pytest.mark.parametrize("name", checkpoints.MAKERS)
