@@ -6,7 +6,7 @@ Run where sentence-transformers is installed (not needed by the tests):
 
 An array `<folder>/<call>` holds the vectors of the texts, each encoded alone, where the call is "encode", "query",
 "document" or "prompt <name>"; calls that give the same vectors as "encode" are left out. `<folder>/error` is what
-sentence-transformers raised instead.
+sentence-transformers raised instead. Of a folder that is refused here, `<folder>/runs` says that it gave vectors.
 """
 
 from __future__ import annotations
@@ -54,9 +54,10 @@ def _embed(folder: Any) -> dict[str, NDArray[Any]]:
         path = folder.write(Path(temporary) / "folder")
         try:
             model = SentenceTransformer(str(path), device="cpu", local_files_only=True)
-            return _all_calls(model)
+            made = _all_calls(model)
         except Exception as error:  # noqa: BLE001 - what it refuses is written down, too
             return {"error": np.array(f"{type(error).__name__}: {str(error).replace(temporary, '')}"[:300])}
+    return made if folder.refused is None else {"runs": np.array(True)}
 
 
 def _all_calls(model: SentenceTransformer) -> dict[str, NDArray[Any]]:

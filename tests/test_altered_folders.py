@@ -1,13 +1,17 @@
 """The engine on altered model folders gives sentence-transformers' vectors, or says why it does not."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 
 import numpy as np
+import onnx
 import pytest
 
 from neuralcore.embedding import EmbeddingEngine
+from neuralcore.embedding.models.build import build_onnx
+from neuralcore.embedding.models.folder import ModelFolder
 from tests.altered_folders import TEXTS, groups
 
 ALL = {f"{group}/{folder.name}": (group, folder) for group, folders in groups().items() for folder in folders}
@@ -20,26 +24,48 @@ def golden(group):
         return dict(arrays)
 
 
-def expected(group, folder):
-    """The vectors of each call; one that is not written down gives those of encode."""
+def expected(group, folder, *, has_default):
+    """The vectors of each type; what is not written down gives those of encode, and so does no type where there is a
+    default prompt. Where there is none, this package takes a text for a document.
+    """
     own = {key.removeprefix(f"{folder.name}/"): value for key, value in golden(group).items()
            if key.startswith(f"{folder.name}/")}  # fmt: skip
-    return {"query": own.get("encode"), "document": own.get("encode"), **own}
+    assert "error" not in own, f"sentence-transformers refuses it: {own}"
+    encode = own.pop("encode")
+    made = {
+        "query": encode,
+        "document": encode,
+        **{call.removeprefix("prompt "): values for call, values in own.items()},
+    }
+    return {None: encode if has_default else made["document"], **made}
 
 
 @pytest.mark.parametrize("name", [name for name, (_, folder) in ALL.items() if folder.refused is None])
 def test_vectors_are_those_of_sentence_transformers(tmp_path, name):
     group, folder = ALL[name]
-    with EmbeddingEngine.from_pretrained(
-        folder.write(tmp_path / "model"), cache_dir=tmp_path / "cache", threads=1
-    ) as engine:
-        for call, vectors in expected(group, folder).items():
-            if call in folder.unlike or call == "encode":
+    compare(folder.write(tmp_path / "model"), group, folder, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("folder", [folder for folder in groups()["steps"] if folder.refused is None], ids=str)
+def test_onnx_file_that_is_used_where_it_lies_obeys_the_same_steps(tmp_path, folder):
+    written = folder.write(tmp_path / "model")
+    model = ModelFolder(written)
+    build_onnx(
+        model.safetensors_path, model.architecture, replace(model.config(), normalize=False), written / "model.onnx"
+    )
+    model.safetensors_path.unlink()
+    compare(written, "steps", folder, tmp_path / "cache")
+
+
+def compare(written, group, folder, cache):
+    with EmbeddingEngine.from_pretrained(written, cache_dir=cache, threads=1) as engine:
+        has_default = engine.config.default_prompt is not None
+        for embedding_type, vectors in expected(group, folder, has_default=has_default).items():
+            if embedding_type in folder.unlike:
                 continue
-            assert call != "error", f"sentence-transformers refuses it: {vectors}"
             bound = BOUND_OF_UNIT_LENGTH if np.allclose(np.linalg.norm(vectors, axis=1), 1) else BOUND
-            own = engine.embed_batch(TEXTS, embedding_type=call.removeprefix("prompt "))
-            np.testing.assert_allclose(own, vectors, rtol=0, atol=bound, err_msg=call)
+            own = engine.embed_batch(TEXTS, embedding_type=embedding_type)
+            np.testing.assert_allclose(own, vectors, rtol=0, atol=bound, err_msg=str(embedding_type))
 
 
 @pytest.mark.parametrize("name", [name for name, (_, folder) in ALL.items() if folder.refused is not None])
@@ -59,3 +85,45 @@ def test_every_folder_has_its_golden_values(group):
 
 def test_no_name_twice():
     assert len(ALL) == sum(len(folders) for folders in groups().values())
+
+
+@pytest.mark.parametrize("declared", [False, True])
+def test_graph_that_makes_a_sentence_itself_is_believed_where_no_file_says_how_to_pool(tmp_path, declared):
+    """It has both outputs, and pools by the first token; 1_Pooling, where modules.json names it, pools by mean."""
+    by_name = {folder.name: folder for folder in groups()["steps"]}
+    folder = by_name["plain"].write(tmp_path / "model")
+    model = ModelFolder(folder)
+    config = replace(model.config(), pooling="cls", normalize=True)
+    build_onnx(model.safetensors_path, model.architecture, config, folder / "model.onnx")
+    graph = onnx.load(folder / "model.onnx", load_external_data=False)
+    assert {output.name for output in graph.graph.output} == {"last_hidden_state", "sentence_embedding"}
+    del graph.metadata_props[:]  # as if another program had made it
+    onnx.save(graph, folder / "model.onnx")
+    model.safetensors_path.unlink()
+    if not declared:
+        (folder / "modules.json").unlink()
+    vectors = golden("steps")["plain/encode" if declared else "pooling_cls/encode"]
+    for engine in (
+        EmbeddingEngine.from_pretrained(folder, max_tokens=32, cache_dir=tmp_path / "cache"),
+        EmbeddingEngine(folder / "model.onnx", folder / "tokenizer.json"),
+    ):
+        with engine:
+            own = np.stack([engine.embed(text) for text in TEXTS[:9]])  # those that no limit cuts
+            np.testing.assert_allclose(own, vectors[:9], rtol=0, atol=BOUND_OF_UNIT_LENGTH)
+
+
+def test_dimensions_of_the_caller_take_the_place_of_those_of_the_folder(tmp_path):
+    by_name = {folder.name: folder for folder in groups()["steps"]}
+    folder = by_name["truncate_dim"].write(tmp_path / "model")
+    whole = golden("steps")["plain/encode"].astype(np.float64)
+    with EmbeddingEngine.from_pretrained(folder, cache_dir=tmp_path / "cache") as engine:
+        assert engine.dimension == engine.fingerprint.dimension == 16
+        assert not engine.fingerprint.normalize
+        assert engine.embed("cat").shape == (16,)
+    with EmbeddingEngine.from_pretrained(folder, cache_dir=tmp_path / "cache", dimensions=24) as engine:
+        expected = whole[:, :24] / np.linalg.norm(whole[:, :24], axis=1, keepdims=True)
+        np.testing.assert_allclose(engine.embed_batch(TEXTS), expected, rtol=0, atol=BOUND_OF_UNIT_LENGTH)
+
+
+def test_folders_of_all_groups_are_forty_at_least():
+    assert len(ALL) >= 40

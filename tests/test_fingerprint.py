@@ -25,7 +25,7 @@ STORED = Fingerprint(
     precision="fp32", dimension=384, max_tokens=256,
 )  # fmt: skip
 DECISIVE = {"weights": "bb22", "pooling": "cls", "normalize": False, "query_prefix": "", "document_prefix": "",
-            "dimension": 128}  # fmt: skip
+            "dimension": 128, "default_prefix": "x: "}  # fmt: skip
 HARMLESS = {"model": "other name", "precision": "int8", "max_tokens": 128}
 
 

@@ -1,10 +1,17 @@
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from neuralcore.embedding import ModelCorrupt, PoolingStrategy, UnsupportedModel
-from neuralcore.embedding.models.folder import ModelFolder
+from neuralcore.embedding import EmbeddingEngine, ModelConfig, ModelCorrupt, PoolingStrategy, UnsupportedModel
+from neuralcore.embedding.documents import Document
+from neuralcore.embedding.models.folder import FOLDER_VERSION, ModelFolder, write_config
+from neuralcore.embedding.models.positions import count_positions
 from tests import tiny_model
+from tests.altered_folders import steps
 
 OLD_FALSE = {
     f"pooling_mode_{name}": False for name in ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens")
@@ -21,6 +28,7 @@ OLD_FALSE = {
         ({"embedding_dimension": 48, "pooling_mode": "cls"}, PoolingStrategy.CLS),
         ({"embedding_dimension": 48, "pooling_mode": ["mean"]}, PoolingStrategy.MEAN),
         ({"embedding_dimension": 48, "pooling_mode": "lasttoken", "include_prompt": True}, PoolingStrategy.LAST_TOKEN),
+        (OLD_FALSE, PoolingStrategy.MEAN),
     ],
 )
 def test_pooling_is_read_in_old_and_new_notation(tmp_path, pooling, expected):
@@ -35,7 +43,6 @@ def test_pooling_is_read_in_old_and_new_notation(tmp_path, pooling, expected):
         {**OLD_FALSE, "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True},
         {"pooling_mode": ["cls", "mean"]},
         {"pooling_mode": "weightedmean"},
-        OLD_FALSE,
         {"pooling_mode": "mean", "include_prompt": False},
     ],
 )
@@ -52,7 +59,7 @@ def test_step_that_is_not_run_here_is_refused(tmp_path):
 
 def test_module_types_match_on_their_last_part(tmp_path):
     folder = tiny_model.write(tmp_path)
-    new = "sentence_transformers.base.modules.transformer.Transformer", "a.b.Pooling", "x.y.normalize.Normalize"
+    new = [f"sentence_transformers.{name}" for name in ("base.x.Transformer", "y.Pooling", "z.normalize.Normalize")]
     steps = [{"idx": i, "path": p, "type": t} for i, (p, t) in enumerate(zip(("", "1_Pooling", ""), new, strict=True))]
     (folder / "modules.json").write_text(json.dumps(steps))
     assert ModelFolder(folder).config().normalize
@@ -114,10 +121,10 @@ def test_old_layout_with_its_encoder_in_a_folder_of_its_own(tmp_path):
     [
         ({}, None, "", ""),
         ({"query": "q: ", "document": "d: "}, None, "q: ", "d: "),
-        ({"query": "q: ", "passage": "p: "}, None, "q: ", "p: "),
-        ({"all": "x: "}, "all", "x: ", "x: "),
-        ({"query": "q: ", "all": "x: "}, "all", "q: ", "x: "),
-        ({"query": ""}, None, "", ""),
+        ({"query": "q: ", "passage": "p: "}, None, "q: ", ""),  # encode_document finds the empty "document" first
+        ({"all": "x: "}, "all", "", ""),
+        ({"query": "q: ", "all": "x: "}, "all", "q: ", ""),
+        ({"query": "", "document": "d: "}, "document", "", "d: "),
     ],
 )
 def test_prompts_become_prefixes(tmp_path, prompts, default, query, document):
@@ -126,6 +133,7 @@ def test_prompts_become_prefixes(tmp_path, prompts, default, query, document):
     (folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
     config = ModelFolder(folder).config()
     assert (config.query_prefix, config.document_prefix) == (query, document)
+    assert config.prefix(None) == (document if default is None else prompts[default])
 
 
 def test_json_that_is_cut_short_is_named(tmp_path):
@@ -133,3 +141,129 @@ def test_json_that_is_cut_short_is_named(tmp_path):
     (folder / "modules.json").write_text('[{"idx": 0,')
     with pytest.raises(ModelCorrupt, match=r"modules\.json"):
         ModelFolder(folder).config()
+
+
+@pytest.mark.parametrize("name", ["truncate_dim", "default_prompt", "pooling_max", "limit_of_the_tokenizer"])
+def test_what_is_written_is_read_again(tmp_path, name):
+    altered = next(folder for folder in steps.FOLDERS if folder.name == name)
+    folder = altered.write(tmp_path / "a")
+    config = ModelFolder(folder, "a").config()
+    write_config(config, folder)
+    assert ModelFolder(folder, "a").config() == config
+
+
+PROMPTS = st.dictionaries(st.text(min_size=1).filter(lambda name: name not in {"query", "document"}), st.text())
+
+
+@given(
+    st.builds(
+        ModelConfig,
+        name=st.just("a"),
+        dimension=st.integers(1, 48),
+        max_tokens=st.integers(3, tiny_model.N_POSITIONS),
+        pooling=st.sampled_from([mode for mode in PoolingStrategy if mode != PoolingStrategy.MEAN_WITH_ATTENTION]),
+        normalize=st.booleans(),
+        query_prefix=st.text(),
+        document_prefix=st.text(),
+        prompts=PROMPTS,
+        lowercase=st.booleans(),
+    ),
+    st.data(),
+)
+def test_any_configuration_is_read_as_it_was_written(tmp_path_factory, config, data):
+    default = data.draw(st.sampled_from([None, "query", "document", *config.prompts]))
+    kept = data.draw(st.none() | st.integers(1, max(1, config.dimension - 1))) if config.dimension > 1 else None
+    config = replace(config, default_prompt=default, kept_dimensions=kept)
+    folder = tmp_path_factory.getbasetemp() / "round"
+    if not folder.exists():
+        tiny_model.write(folder)
+    write_config(config, folder)
+    assert ModelFolder(folder, "a").config() == config
+
+
+# Rows of the position table, the pad token's id, and the longest text that transformers takes: see the full test.
+@pytest.mark.parametrize(
+    ("architecture", "longest"),
+    [
+        ({"model_type": "bert", "pad_token_id": 0}, 20),
+        ({"model_type": "roberta"}, 18),
+        ({"model_type": "roberta", "pad_token_id": 3}, 16),
+        ({"model_type": "roberta", "pad_token_id": 0}, 19),
+        ({"model_type": "roberta-prelayernorm"}, 18),
+        ({"model_type": "xlm-roberta"}, 18),
+        ({"model_type": "xlm-roberta-xl", "pad_token_id": 1}, 18),
+        ({"model_type": "camembert"}, 18),
+        ({"model_type": "data2vec-text"}, 18),
+        ({"model_type": "luke"}, 18),
+        ({"model_type": "xmod"}, 18),
+        ({"model_type": "ibert"}, 18),
+        ({"model_type": "esm", "pad_token_id": 2}, 17),
+        ({"model_type": "longformer", "pad_token_id": 1}, 18),
+        ({"model_type": "mpnet"}, 18),
+        ({"model_type": "mpnet", "pad_token_id": 5}, 18),
+        ({"model_type": "electra", "pad_token_id": 3}, 20),
+        ({"model_type": "nystromformer", "pad_token_id": 1}, 20),
+    ],
+    ids=lambda value: f"{value['model_type']} {value.get('pad_token_id', '')}" if isinstance(value, dict) else None,
+)
+def test_positions_are_counted_as_the_family_does(architecture, longest):
+    assert count_positions(Document(Path("config.json"), {"max_position_embeddings": 20, **architecture})) == longest
+
+
+@pytest.mark.parametrize("rows", [1, "20", 2.5, True, -7, 2**40, [20]])
+def test_number_of_positions_that_can_be_none_is_refused(tmp_path, rows):
+    folder = tiny_model.write(tmp_path)
+    architecture = {"model_type": "roberta", "hidden_size": 48, "max_position_embeddings": rows}
+    (folder / "config.json").write_text(json.dumps(architecture))
+    with pytest.raises(ModelCorrupt, match="max_position_embeddings"):
+        ModelFolder(folder).config()
+
+
+@pytest.mark.parametrize("rows", [-1, 0, None])
+def test_no_number_of_positions_is_no_limit(tmp_path, rows):
+    folder = tiny_model.write(tmp_path)
+    (folder / "sentence_bert_config.json").unlink()
+    (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 700}))
+    (folder / "config.json").write_text(json.dumps({"model_type": "xlnet", "max_position_embeddings": rows}))
+    assert ModelFolder(folder).config().max_tokens == 700
+
+
+@pytest.mark.parametrize("path", ["../1_Pooling", "/etc", "a/../../b", "C:\\b", "1_Pooling\0"])
+def test_step_in_a_folder_elsewhere_is_refused(tmp_path, path):
+    folder = tiny_model.write(tmp_path)
+    entries = json.loads((folder / "modules.json").read_text())
+    entries[1]["path"] = path
+    (folder / "modules.json").write_text(json.dumps(entries))
+    with pytest.raises(ModelCorrupt, match=r"inside of the model's folder for \[1\].path"):
+        ModelFolder(folder).config()
+
+
+@pytest.mark.parametrize(
+    "entry", [{"path": "x"}, {"type": 3, "path": "x"}, {"type": "sentence_transformers.models.Pooling"}, 7]
+)
+def test_step_without_class_or_folder_is_refused(tmp_path, entry):
+    folder = tiny_model.write(tmp_path)
+    entries = json.loads((folder / "modules.json").read_text())
+    (folder / "modules.json").write_text(json.dumps([entries[0], entry]))
+    with pytest.raises(ModelCorrupt, match=r"modules\.json"):
+        ModelFolder(folder).config()
+
+
+def test_encoder_whose_folder_is_missing_is_refused(tmp_path):
+    folder = tiny_model.write(tmp_path)
+    entries = json.loads((folder / "modules.json").read_text())
+    entries[0]["path"] = "0_Transformer"
+    (folder / "modules.json").write_text(json.dumps(entries))
+    with pytest.raises(ModelCorrupt, match=r"0_Transformer.config\.json"):
+        EmbeddingEngine.from_pretrained(folder, cache_dir=tmp_path / "cache")
+
+
+def test_configuration_that_an_older_version_read_and_cached_is_read_again(tmp_path):
+    folder, cache = tiny_model.write(tmp_path / "tiny", pooling=OLD_FALSE), tmp_path / "cache"
+    EmbeddingEngine.from_pretrained(folder, cache_dir=cache).close()
+    path = next(cache.rglob("manifest.json"))
+    manifest = json.loads(path.read_text())
+    assert manifest["source"].pop("read_by") == FOLDER_VERSION
+    path.write_text(json.dumps({**manifest, "config": {**manifest["config"], "pooling": "cls"}}))
+    with EmbeddingEngine.from_pretrained(folder, cache_dir=cache) as engine:
+        assert engine.config.pooling is PoolingStrategy.MEAN

@@ -43,7 +43,7 @@ class AlteredFolder:
         alter: what is done to a folder that `plain` has written.
         refused: what the error says (a regular expression), for one that is not run here.
         error: of which kind it then is.
-        unlike: calls that are not compared ("query", "document", "prompt <name>"); a comment says why.
+        unlike: types that are not compared ("query", "document", a prompt); a comment says why.
         plain: writes the folder that is then altered.
     """
 
@@ -53,6 +53,9 @@ class AlteredFolder:
     error: type[EmbeddingError] = UnsupportedModel
     unlike: tuple[str, ...] = ()
     plain: Callable[[Path], Path] | None = None
+
+    def __str__(self) -> str:
+        return self.name
 
     def write(self, folder: Path) -> Path:
         """Write the folder and return it."""

@@ -104,7 +104,7 @@ class AsyncEmbeddingEngine:
         """Calls that wait for the engine now."""
         return len(self._queue)
 
-    async def embed(self, text: str, *, embedding_type: str = EmbeddingType.DOCUMENT) -> Vectors:
+    async def embed(self, text: str, *, embedding_type: str | None = None) -> Vectors:
         """Embed one text; see `EmbeddingEngine.embed`.
 
         Returns:
@@ -132,7 +132,7 @@ class AsyncEmbeddingEngine:
         """
         return await self.embed(text, embedding_type=EmbeddingType.QUERY)
 
-    async def embed_batch(self, texts: Iterable[str], *, embedding_type: str = EmbeddingType.DOCUMENT) -> Vectors:
+    async def embed_batch(self, texts: Iterable[str], *, embedding_type: str | None = None) -> Vectors:
         """Embed several texts; see `EmbeddingEngine.embed_batch`. Other calls run between its parts.
 
         Returns:
@@ -149,7 +149,7 @@ class AsyncEmbeddingEngine:
         return np.concatenate(blocks) if blocks else np.empty((0, self.dimension), np.float32)
 
     def embed_stream(
-        self, texts: Iterable[str] | AsyncIterable[str], *, embedding_type: str = EmbeddingType.DOCUMENT
+        self, texts: Iterable[str] | AsyncIterable[str], *, embedding_type: str | None = None
     ) -> AsyncIterator[Vectors]:
         """Embed any number of texts in bounded memory; see `EmbeddingEngine.embed_stream`.
 
@@ -208,7 +208,9 @@ class AsyncEmbeddingEngine:
     def __repr__(self) -> str:
         return f"Async{self._engine!r}"
 
-    async def _stream(self, texts: Iterable[str] | AsyncIterable[str], embedding_type: str) -> AsyncIterator[Vectors]:
+    async def _stream(
+        self, texts: Iterable[str] | AsyncIterable[str], embedding_type: str | None
+    ) -> AsyncIterator[Vectors]:
         pending: deque[asyncio.Future[Encoded]] = deque()
         first = 0
         try:

@@ -25,6 +25,9 @@ class PoolingStrategy(StrEnum):
     """The last token."""
 
 
+_LATER = {"default_prompt", "kept_dimensions", "graph_pools"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """Configuration of an embedding model.
@@ -38,9 +41,14 @@ class ModelConfig:
         query_prefix: put before queries by models that treat queries and documents differently.
         document_prefix: put before documents by such models.
         prompts: further named prefixes of the model, e.g. "classification" and "clustering" of nomic-embed-text-v1.5.
+        default_prompt: name of the prompt of a text whose type is not named; None takes that of documents.
         lowercase: lower the case of texts first (do_lower_case of sentence-transformers); most tokenizers do by
             themselves.
         output_name: the ONNX output to read; None finds it by its usual names.
+        kept_dimensions: how many components are kept of a vector, as they are (`truncate_dim` of
+            sentence-transformers); None keeps all. An engine's `dimensions` takes its place.
+        graph_pools: take the vector that an ONNX file itself calls the sentence's, if it has one, before `pooling`: for
+            models whose files say nothing of pooling.
 
     Example:
         >>> ModelConfig(name="my-model", dimension=384, max_tokens=256).asymmetric
@@ -55,37 +63,48 @@ class ModelConfig:
     query_prefix: str = ""
     document_prefix: str = ""
     prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
     lowercase: bool = False
     output_name: str | None = None
+    kept_dimensions: int | None = None
+    graph_pools: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("dimension", 1), ("max_tokens", 3)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} must be at least {least}, not {getattr(self, name)}", limit=least)
+        kept = self.kept_dimensions
+        if kept is not None and not 1 <= kept <= self.dimension:
+            raise InputError(f"kept_dimensions must be 1 to {self.dimension}, not {kept}", limit=self.dimension)
         object.__setattr__(self, "pooling", PoolingStrategy(self.pooling))
+        self.prefix(None)
 
     @property
     def asymmetric(self) -> bool:
         """Whether queries and documents get different prefixes."""
         return self.query_prefix != self.document_prefix
 
-    def prefix(self, embedding_type: str) -> str:
+    def prefix(self, embedding_type: str | None) -> str:
         """The text put before an input of this type.
 
         Args:
-            embedding_type: "query", "document", or the name of one of the model's prompts.
+            embedding_type: "query", "document", the name of one of the model's prompts, or None for its default.
 
         Raises:
             InputError: the model has no such prompt.
         """
         known = {**self.prompts, "query": self.query_prefix, "document": self.document_prefix}
-        if embedding_type not in known:
-            raise InputError(f"{self.name} has no prompt {embedding_type!r}; it has {', '.join(sorted(known))}")
-        return known[embedding_type]
+        chosen = (self.default_prompt or "document") if embedding_type is None else embedding_type
+        if chosen not in known:
+            raise InputError(f"{self.name} has no prompt {chosen!r}; it has {', '.join(sorted(known))}")
+        return known[chosen]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types."""
-        return {**asdict(self), "pooling": str(self.pooling), "prompts": dict(self.prompts)}
+        """As plain JSON types, without what is at its default and was not there before: what was made from a
+        configuration, and kept with it, stays valid.
+        """
+        values = {**asdict(self), "pooling": str(self.pooling), "prompts": dict(self.prompts)}
+        return {key: value for key, value in values.items() if value or key not in _LATER}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -189,7 +189,7 @@ class OnnxEncoder:
 def _choose_output(session: OnnxSession, config: ModelConfig, path: Path) -> tuple[str, bool]:
     """The output to read, and whether it is pooled and normalised as the configuration says already."""
     pooled = config.output_name is None and _pools_like(session, config)
-    usual = (_TEXT_OUTPUT,) if pooled else (*_TOKEN_OUTPUTS, _TEXT_OUTPUT)
+    usual = (_TEXT_OUTPUT, *_TOKEN_OUTPUTS) if pooled or config.graph_pools else (*_TOKEN_OUTPUTS, _TEXT_OUTPUT)
     name = config.output_name or next((name for name in usual if name in session.outputs), None)
     if name not in session.outputs:
         raise UnsupportedModel(str(path), f"no output {config.output_name or usual}; it has {sorted(session.outputs)}")

@@ -176,7 +176,7 @@ class EmbeddingEngine:
     @property
     def dimension(self) -> int:
         """Components of a vector."""
-        return self._dimensions or self._config.dimension
+        return self._dimensions or self._config.kept_dimensions or self._config.dimension
 
     @property
     def max_tokens(self) -> int:
@@ -217,12 +217,13 @@ class EmbeddingEngine:
         self._weights = self._weights or loader.weights_sha256(self._model_path)
         return Fingerprint.of(self._config, self._weights, str(self.precision), self.dimension)
 
-    def embed(self, text: str, *, embedding_type: str = EmbeddingType.DOCUMENT) -> Vectors:
+    def embed(self, text: str, *, embedding_type: str | None = None) -> Vectors:
         """Embed one text.
 
         Args:
             text: any str; the empty one has a vector, too.
-            embedding_type: "document", "query", or the name of another prompt of the model.
+            embedding_type: "document", "query", or the name of another prompt of the model. None takes the model's
+                default prompt, if it has one, else "document".
 
         Returns:
             float32 (dimension,).
@@ -250,7 +251,7 @@ class EmbeddingEngine:
         return self.embed(text, embedding_type=EmbeddingType.QUERY)
 
     def embed_batch(
-        self, texts: Iterable[str], *, embedding_type: str = EmbeddingType.DOCUMENT, progress: bool = False
+        self, texts: Iterable[str], *, embedding_type: str | None = None, progress: bool = False
     ) -> Vectors:
         """Embed several texts. A text's vector does not depend on its neighbours.
 
@@ -282,7 +283,7 @@ class EmbeddingEngine:
                 start += len(block)
         return out
 
-    def embed_stream(self, texts: Iterable[str], *, embedding_type: str = EmbeddingType.DOCUMENT) -> Iterator[Vectors]:
+    def embed_stream(self, texts: Iterable[str], *, embedding_type: str | None = None) -> Iterator[Vectors]:
         """Embed any number of texts in bounded memory.
 
         Args:
@@ -302,7 +303,7 @@ class EmbeddingEngine:
         check_texts(texts)
         return self._blocks(texts, embedding_type, None)
 
-    def count_tokens(self, texts: Iterable[str], *, embedding_type: str = EmbeddingType.DOCUMENT) -> Lengths:
+    def count_tokens(self, texts: Iterable[str], *, embedding_type: str | None = None) -> Lengths:
         """Tokens of each text, with special tokens and prefix, before any cut.
 
         Args:
@@ -319,9 +320,7 @@ class EmbeddingEngine:
         check_texts(texts)
         return self._tokenizer.count(list(texts), prefix=self._config.prefix(embedding_type))
 
-    def tokenize(
-        self, texts: Sequence[str], *, embedding_type: str = EmbeddingType.DOCUMENT, first_index: int = 0
-    ) -> TokenBatch:
+    def tokenize(self, texts: Sequence[str], *, embedding_type: str | None = None, first_index: int = 0) -> TokenBatch:
         """The first half of `embed_batch`: texts to tokens, with prefix, cut to the limit as `truncation` says.
 
         Args:
@@ -347,7 +346,10 @@ class EmbeddingEngine:
     def encode(self, tokens: TokenBatch, advance: Advance | None = None) -> Vectors:
         """The second half of `embed_batch`: tokens to float32 (n, dimension); see `Encoder.encode`."""
         vectors = self._encoder.encode(tokens, advance)
-        return vectors if self._dimensions is None else pooling.truncate(vectors, self._dimensions)
+        if self._dimensions is not None:
+            return pooling.truncate(vectors, self._dimensions)
+        kept = self._config.kept_dimensions
+        return vectors if kept is None else vectors[:, :kept].copy()
 
     def warmup(self) -> None:
         """Make the first real call as fast as those after it."""
@@ -371,7 +373,7 @@ class EmbeddingEngine:
         name, device = self._config.name, self.device
         return f"EmbeddingEngine({name!r}, dimension={self.dimension}, device={device!r}, threads={self._threads})"
 
-    def _blocks(self, texts: Iterable[str], embedding_type: str, advance: Advance | None) -> Iterator[Vectors]:
+    def _blocks(self, texts: Iterable[str], embedding_type: str | None, advance: Advance | None) -> Iterator[Vectors]:
         cut = self._no_cuts()
         try:
             yield from encode_windows(
@@ -385,7 +387,7 @@ class EmbeddingEngine:
     def _no_cuts(self) -> CutTexts:
         return CutTexts(self._truncation, self.max_tokens)
 
-    def _tokenize(self, texts: Sequence[str], first: int, embedding_type: str, cut: CutTexts) -> TokenBatch:
+    def _tokenize(self, texts: Sequence[str], first: int, embedding_type: str | None, cut: CutTexts) -> TokenBatch:
         prefix = self._config.prefix(embedding_type)
         tokens = self._tokenizer.encode(texts, prefix=prefix, first_index=first)
         cut.add(tokens, first, lambda row: int(self._tokenizer.count([texts[row]], prefix=prefix)[0]))

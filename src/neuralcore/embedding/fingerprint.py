@@ -24,6 +24,7 @@ class Fingerprint:
         pooling: how token vectors become one.
         normalize: whether vectors have unit length.
         query_prefix, document_prefix: what is put before texts.
+        default_prefix: what is put before a text whose type is not named, if that is not `document_prefix`.
         precision: "fp32", "fp16", "int8" or "dynamic-int8".
         dimension: components of a vector.
         max_tokens: where texts are cut.
@@ -42,6 +43,7 @@ class Fingerprint:
     precision: str
     dimension: int
     max_tokens: int
+    default_prefix: str | None = None
 
     @classmethod
     def of(cls, config: ModelConfig, weights: str, precision: str, dimension: int) -> Self:
@@ -50,12 +52,13 @@ class Fingerprint:
             model=config.name,
             weights=weights,
             pooling=str(config.pooling),
-            normalize=config.normalize,
+            normalize=config.normalize and config.kept_dimensions is None,
             query_prefix=config.query_prefix,
             document_prefix=config.document_prefix,
             precision=precision,
             dimension=dimension,
             max_tokens=config.max_tokens,
+            default_prefix=None if config.default_prompt is None else config.prefix(None),
         )
 
     def to_json(self) -> str:

@@ -91,8 +91,8 @@ def detect_precision(model_path: Path) -> Precision:
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """The configuration that a folder's sentence-transformers files give."""
-    return ModelFolder(folder).config()
+    """The configuration that a folder's sentence-transformers files give, for an ONNX file that is used as it is."""
+    return ModelFolder(folder).config_of_graph()
 
 
 def open_files(

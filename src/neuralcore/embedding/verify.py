@@ -164,10 +164,10 @@ def _sentence_transformers(folder: Path, config: ModelConfig) -> Embed:
         modes = {PoolingStrategy.LAST_TOKEN: "lasttoken", PoolingStrategy.MEAN_WITH_ATTENTION: "mean"}
         pooling = Pooling(config.dimension, modes.get(config.pooling, str(config.pooling)))
         steps = [encoder, pooling, *([Normalize()] if config.normalize else [])]
-        model = SentenceTransformer(modules=steps, device="cpu")
+        model = SentenceTransformer(modules=steps, device="cpu", truncate_dim=config.kept_dimensions)
 
     def embed(texts: Sequence[str]) -> Vectors:
-        prefixed = [config.document_prefix + text for text in texts]
+        prefixed = [config.prefix(None) + text for text in texts]
         vectors: Vectors = model.encode(prefixed, prompt="", batch_size=1, show_progress_bar=False)
         return vectors
 

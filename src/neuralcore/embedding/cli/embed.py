@@ -38,7 +38,7 @@ _STDIN = "-"
     help="A .npy (vectors only), .jsonl or .parquet file (with the input's columns; `embedding` is replaced); "
     "default: JSON lines on standard output.",
 )  # fmt: skip
-@click.option("--query/--document", "is_query", default=None, help="What the texts are; default: documents.")
+@click.option("--query/--document", "is_query", default=None, help="What the texts are; default: as the model says.")
 @click.option("--type", "type_name", metavar="NAME", help="Another prompt of the model, e.g. clustering.")
 @click.option(
     "--engine", "where", type=click.Choice(["local", "ray"]), default="local", show_default=True,
@@ -81,10 +81,12 @@ def embed(
             advance(len(vectors))
 
 
-def _embedding_type(is_query: bool | None, name: str | None) -> str:
+def _embedding_type(is_query: bool | None, name: str | None) -> str | None:
     if name and is_query is not None:
         raise click.UsageError("--type excludes --query and --document.")
-    return name or ("query" if is_query else "document")
+    if is_query is None:
+        return name
+    return "query" if is_query else "document"
 
 
 def _open_source(texts: tuple[str, ...], path: Path | None, column: str) -> AbstractContextManager[Source]:
@@ -126,7 +128,7 @@ def _progress(source: Source, *, to_screen: bool) -> AbstractContextManager[Adva
 
 
 def _embedded(
-    engine: EmbeddingEngine | RayEngine, source: Source, embedding_type: str
+    engine: EmbeddingEngine | RayEngine, source: Source, embedding_type: str | None
 ) -> Iterator[tuple[Chunk, Vectors]]:
     """Each chunk with its vectors: the engine cuts its blocks elsewhere than the source its chunks."""
     import numpy as np

@@ -67,7 +67,7 @@ def _describe(config: ModelConfig, manifest: Manifest | None, *, without: str = 
     prefixes = {"query": config.query_prefix, "document": config.document_prefix, **config.prompts}
     return {
         "name": config.name,
-        "dimension": config.dimension,
+        "dimension": config.kept_dimensions or config.dimension,
         "max_tokens": config.max_tokens,
         "pooling": str(config.pooling),
         "normalize": config.normalize,

@@ -13,7 +13,7 @@ import ray
 from ..arguments import check_texts
 from ..errors import EmbeddingError, InferenceError
 from ..stream import windows
-from ..types import EmbeddingType, Vectors
+from ..types import Vectors
 from .recipe import EngineRecipe
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class RayEmbedder:
         recipe: which engine.
         column: of texts.
         output: column of vectors to add.
-        embedding_type: "document", "query", or a prompt of the model.
+        embedding_type: "document", "query", or a prompt of the model; None for its default.
 
     Example:
         >>> dataset.map_batches(  # doctest: +SKIP
@@ -45,7 +45,7 @@ class RayEmbedder:
         *,
         column: str = "text",
         output: str = "embedding",
-        embedding_type: str = EmbeddingType.DOCUMENT,
+        embedding_type: str | None = None,
     ) -> None:
         self._engine = recipe.load(threads=_own_threads())
         self._column, self._output, self._type = column, output, embedding_type
@@ -86,7 +86,7 @@ class RayEngine:
             self.close()
             raise
 
-    def embed_stream(self, texts: Iterable[str], *, embedding_type: str = EmbeddingType.DOCUMENT) -> Iterator[Vectors]:
+    def embed_stream(self, texts: Iterable[str], *, embedding_type: str | None = None) -> Iterator[Vectors]:
         """As `EmbeddingEngine.embed_stream`: blocks in order, memory bounded. Workers take windows in turn."""
         check_texts(texts)
         pending: deque[Any] = deque()
@@ -122,7 +122,7 @@ class _Worker:
     def dimension(self) -> int:
         return self._engine.dimension
 
-    def embed(self, texts: list[str], first: int, embedding_type: str) -> Vectors:
+    def embed(self, texts: list[str], first: int, embedding_type: str | None) -> Vectors:
         tokens = self._engine.tokenize(texts, embedding_type=embedding_type, first_index=first)
         return self._engine.encode(tokens)
 

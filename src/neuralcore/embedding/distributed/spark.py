@@ -9,7 +9,6 @@ from pyspark import TaskContext
 from pyspark.ml.functions import predict_batch_udf
 from pyspark.sql.types import ArrayType, FloatType
 
-from ..types import EmbeddingType
 from .recipe import EngineRecipe
 
 if TYPE_CHECKING:
@@ -21,9 +20,7 @@ if TYPE_CHECKING:
 _BATCH_TEXTS = 1024
 
 
-def embedding_udf(
-    recipe: EngineRecipe, *, embedding_type: str = EmbeddingType.DOCUMENT, batch_size: int = _BATCH_TEXTS
-) -> Any:
+def embedding_udf(recipe: EngineRecipe, *, embedding_type: str | None = None, batch_size: int = _BATCH_TEXTS) -> Any:
     """A UDF from a column of texts to a column of arrays of floats.
 
     Each Python worker process loads one engine, with as many threads as `spark.task.cpus` gives its task, and keeps it
@@ -31,7 +28,7 @@ def embedding_udf(
 
     Args:
         recipe: which engine.
-        embedding_type: "document", "query", or a prompt of the model.
+        embedding_type: "document", "query", or a prompt of the model; None for its default.
         batch_size: texts that go to the engine at once.
 
     Example:

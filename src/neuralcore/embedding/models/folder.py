@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ..config import ModelConfig, PoolingStrategy
-from ..documents import is_there
-from ..errors import ModelCorrupt, UnsupportedModel
+from ..documents import Document, is_there, read_object
+from ..errors import UnsupportedModel
+from .positions import UNLIMITED, count_positions
+from .steps import Module, Steps, list_modules, read_steps, told_max_tokens
+
+FOLDER_VERSION = 2
+"""Raised when what a folder says is read otherwise: configurations that are kept in the cache are then read again."""
 
 SAFETENSORS = "model.safetensors"
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 _ONNX_NAMES = ("model.onnx", "model_optimized.onnx", "encoder_model.onnx", "sentence_transformers.onnx")
 _ONNX_FOLDERS = ("", "onnx")
 
-# 1_Pooling/config.json, first as one bool a mode (to sentence-transformers 5), then as a name.
-_POOLING_BOOLS = {
-    "pooling_mode_cls_token": PoolingStrategy.CLS,
-    "pooling_mode_mean_tokens": PoolingStrategy.MEAN,
-    "pooling_mode_max_tokens": PoolingStrategy.MAX,
-    "pooling_mode_lasttoken": PoolingStrategy.LAST_TOKEN,
+_FEWEST_TOKENS = 3  # a token between two special ones
+_HIDDEN_KEYS = ("hidden_size", "n_embd", "dim", "d_model")
+_TYPES = ("query", "document")
+_OWN_KIND = "SentenceTransformer"
+_POOLING_MODES = {
+    PoolingStrategy.CLS: "cls",
+    PoolingStrategy.MEAN: "mean",
+    PoolingStrategy.MEAN_WITH_ATTENTION: "mean",
+    PoolingStrategy.MAX: "max",
+    PoolingStrategy.LAST_TOKEN: "lasttoken",
 }
-_POOLING_NAMES = {
-    "cls": PoolingStrategy.CLS,
-    "mean": PoolingStrategy.MEAN,
-    "max": PoolingStrategy.MAX,
-    "lasttoken": PoolingStrategy.LAST_TOKEN,
-}
-_KNOWN_MODULES = {"Transformer", "Pooling", "Normalize", "Dropout"}  # Dropout does nothing at inference
-_DOCUMENT_PROMPTS = ("document", "passage", "corpus")  # the order in which encode_document looks
-_UNLIMITED = 1_000_000  # tokenizers without a limit say 1e30
 
 
 class ModelFolder:
@@ -50,13 +50,17 @@ class ModelFolder:
     @property
     def encoder_path(self) -> Path:
         """Where the encoder's own files are: the folder itself, or 0_Transformer in old layouts."""
-        return self.path / self._modules.get("Transformer", "")
+        return self.path / next((module.path for module in self._modules or () if module.kind == "Transformer"), "")
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether its modules.json says what becomes of token vectors. Otherwise they are pooled by mean."""
+        return self._modules is not None
 
     @cached_property
-    def architecture(self) -> Mapping[str, Any]:
-        """config.json; empty if there is none."""
-        own: Mapping[str, Any] = self._read(self.encoder_path / "config.json")
-        return own or self._read(self.path / "config.json")
+    def architecture(self) -> Document:
+        """config.json; empty if there is none, but it has to be in an encoder's folder of its own."""
+        return read_object(self.encoder_path / "config.json", required=self.encoder_path != self.path)
 
     @property
     def tokenizer_path(self) -> Path:
@@ -98,85 +102,88 @@ class ModelFolder:
     @property
     def max_positions(self) -> int:
         """Most tokens the model can take."""
-        named = (self.architecture.get(key) for key in ("max_position_embeddings", "n_positions"))
-        positions = max((int(number) for number in named if number), default=_UNLIMITED)
-        # In these families, positions begin after the pad token's.
-        after_pad = self.architecture.get("model_type") in {"mpnet", "roberta", "xlm-roberta", "camembert"}
-        return positions - 2 if after_pad else positions
+        return count_positions(self.architecture)
 
     def config(self) -> ModelConfig:
         """The model's configuration.
 
+        Without a modules.json, sentence-transformers reads none of its own files, nor is that done here.
+
         Raises:
-            UnsupportedModel: a module or a pooling mode that is not run here; nothing is left out silently.
-            ModelCorrupt: a file is not JSON.
+            UnsupportedModel: a step, or something that a step is told, that is not run here.
+            ModelCorrupt: a file is damaged, or declared and missing.
         """
-        pooling = self._read(self.path / self._modules.get("Pooling", "1_Pooling") / "config.json")
-        settings = self._read(self.path / "config_sentence_transformers.json")
-        prompts = {name: text for name, text in (settings.get("prompts") or {}).items() if text}
-        default = prompts.get(settings.get("default_prompt_name"), "")
-        documents = (prompts[name] for name in _DOCUMENT_PROMPTS if name in prompts)
-        encoder = self._encoder_settings()
+        steps = self._steps()
+        settings = read_object(self.path / "config_sentence_transformers.json")
+        self._check_kind(settings)
+        settings = settings if self.has_steps else Document(settings.path)
+        prompts = _prompts(settings)
+        dimension = self._dimension(steps)
+        kept = settings.integer("truncate_dim", dimension, least=1)
         return ModelConfig(
             name=self.name,
-            dimension=self._dimension(pooling),
-            max_tokens=self._max_tokens(encoder),
-            pooling=self._pooling(pooling),
-            normalize="Normalize" in self._modules,
-            query_prefix=prompts.get("query", default),
-            document_prefix=next(documents, default),
-            prompts=prompts,
-            lowercase=bool(encoder.get("do_lower_case")),
+            dimension=dimension,
+            max_tokens=self._max_tokens(steps.encoder),
+            pooling=steps.pooling,
+            normalize=steps.normalize,
+            query_prefix=prompts["query"],
+            document_prefix=prompts["document"],
+            prompts={name: text for name, text in prompts.items() if name not in _TYPES},
+            default_prompt=_default_prompt(settings, prompts),
+            lowercase=steps.encoder.flag("do_lower_case", False),
+            kept_dimensions=kept if kept < dimension else None,
         )
 
+    def config_of_graph(self) -> ModelConfig:
+        """As `config`, for an ONNX file that is used as it is: where no files say how tokens are pooled, it may."""
+        return replace(self.config(), graph_pools=not self.has_steps)
+
     @cached_property
-    def _modules(self) -> Mapping[str, str]:
-        """Kind and folder of each step. The dotted path of a type changed over time; its last part did not."""
-        modules = self._read(self.path / "modules.json") or []
-        found = {str(module["type"]).rpartition(".")[2]: str(module.get("path", "")) for module in modules}
-        unknown = sorted(found.keys() - _KNOWN_MODULES)
-        if unknown:
-            raise UnsupportedModel(self.name, f"its modules.json has steps that are not run here: {', '.join(unknown)}")
-        return found
+    def _modules(self) -> list[Module] | None:
+        return list_modules(self.path, self.name)
 
-    def _encoder_settings(self) -> Mapping[str, Any]:
-        paths = sorted(self.encoder_path.glob("sentence_*_config.json"))
-        return self._read(paths[0]) if paths else {}
+    def _steps(self) -> Steps:
+        if self._modules is not None:
+            return read_steps(self.path, self._modules, self.name)
+        if self._has_chat_template():
+            raise UnsupportedModel(self.name, "its tokenizer has a chat template, through which no text is put here")
+        nothing = Document(self.path / "modules.json")
+        return Steps(encoder=nothing, pooling=PoolingStrategy.LAST_TOKEN if self._is_causal() else PoolingStrategy.MEAN)
 
-    def _dimension(self, pooling: Mapping[str, Any]) -> int:
-        keys = ("word_embedding_dimension", "embedding_dimension")
-        of_encoder = ("hidden_size", "n_embd", "dim", "d_model")
-        values = [pooling.get(key) for key in keys] + [self.architecture.get(key) for key in of_encoder]
-        dimension = next((value for value in values if value), None)
+    def _is_causal(self) -> bool:
+        architectures = self.architecture.get("architectures")
+        first = architectures[0] if isinstance(architectures, list) and architectures else ""
+        return str(first).endswith("ForCausalLM") and self.architecture.flag("is_causal", True)
+
+    def _has_chat_template(self) -> bool:
+        tokenizer = read_object(self.path / "tokenizer_config.json")
+        return tokenizer.get("chat_template") is not None or (self.path / "chat_template.jinja").exists()
+
+    def _check_kind(self, settings: Document) -> None:
+        kind = settings.text("model_type", _OWN_KIND)
+        if not self.has_steps and "activation_fn" in self.architecture.section("sentence_transformers"):
+            kind = "CrossEncoder"  # where sentence-transformers 4 and 5 noted what scores a pair
+        if kind != _OWN_KIND:
+            raise UnsupportedModel(
+                self.name, f"it is a {kind} of sentence-transformers, which gives no vector of a text"
+            )
+
+    def _dimension(self, steps: Steps) -> int:
+        if steps.dimension:
+            return steps.dimension
+        named = (self.architecture.integer(key, None, least=1) for key in _HIDDEN_KEYS)
+        dimension = next((number for number in named if number), None)
         if dimension is None:
             raise UnsupportedModel(self.name, f"no config.json in {self.path} says how many dimensions it has")
-        return int(dimension)
+        return dimension
 
-    def _max_tokens(self, encoder: Mapping[str, Any]) -> int:
-        tokenizer = self._read(self.encoder_path / "tokenizer_config.json")
-        own = encoder.get("max_seq_length") or tokenizer.get("model_max_length") or _UNLIMITED
-        limit = min(int(own), self.max_positions, self.architecture.get("max_trained_positions") or _UNLIMITED)
-        return limit if limit < _UNLIMITED else 512
-
-    def _pooling(self, pooling: Mapping[str, Any]) -> PoolingStrategy:
-        if pooling.get("include_prompt") is False:
-            raise UnsupportedModel(self.name, "its pooling leaves out the prompt's tokens, which is not done here")
-        if not pooling:
-            return PoolingStrategy.MEAN
-        modes = _pooling_modes(pooling)
-        known = {**_POOLING_BOOLS, **_POOLING_NAMES}
-        if len(modes) != 1 or modes[0] not in known:
-            raise UnsupportedModel(self.name, f"pooling {' + '.join(modes) or 'none'} is not run here")
-        return known[modes[0]]
-
-    @staticmethod
-    def _read(path: Path) -> Any:
-        try:
-            return json.loads(path.read_bytes())
-        except FileNotFoundError:
-            return {}
-        except (ValueError, OSError) as error:
-            raise ModelCorrupt(str(path), expected="JSON", actual=str(error)) from error
+    def _max_tokens(self, encoder: Document) -> int:
+        tokenizer = read_object(self.encoder_path / "tokenizer_config.json")
+        own = told_max_tokens(encoder)
+        if own is None:
+            own = tokenizer.number("model_max_length", UNLIMITED, least=_FEWEST_TOKENS)
+        trained = self.architecture.integer("max_trained_positions", UNLIMITED, least=_FEWEST_TOKENS)
+        return int(min(own, self.max_positions, trained))
 
 
 def write_config(config: ModelConfig, folder: Path) -> None:
@@ -191,24 +198,30 @@ def write_config(config: ModelConfig, folder: Path) -> None:
         {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for number, (kind, path) in enumerate(steps.items())
     ]
-    mean = {PoolingStrategy.MEAN_WITH_ATTENTION: PoolingStrategy.MEAN}
-    pooling = {key: mode is mean.get(config.pooling, config.pooling) for key, mode in _POOLING_BOOLS.items()}
-    prompts = {"query": config.query_prefix, "document": config.document_prefix, **config.prompts}
     (folder / "1_Pooling").mkdir(exist_ok=True)
-    _write(folder / "1_Pooling/config.json", {"word_embedding_dimension": config.dimension, **pooling})
+    pooling = {"embedding_dimension": config.dimension, "pooling_mode": _POOLING_MODES[config.pooling]}
+    _write(folder / "1_Pooling/config.json", pooling)
     _write(folder / "modules.json", modules)
     encoder = {"max_seq_length": config.max_tokens, "do_lower_case": config.lowercase}
     _write(folder / "sentence_bert_config.json", encoder)
-    used = {name: text for name, text in prompts.items() if text}
-    _write(folder / "config_sentence_transformers.json", {"prompts": used, "default_prompt_name": None})
+    prompts = {**config.prompts, "query": config.query_prefix, "document": config.document_prefix}
+    settings = {"model_type": _OWN_KIND, "prompts": prompts, "default_prompt_name": config.default_prompt}
+    kept = {"truncate_dim": config.kept_dimensions} if config.kept_dimensions else {}
+    _write(folder / "config_sentence_transformers.json", settings | kept)
 
 
 def _write(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def _pooling_modes(pooling: Mapping[str, Any]) -> list[str]:
-    modes = pooling.get("pooling_mode")
-    if modes is not None:
-        return [modes] if isinstance(modes, str) else list(modes)
-    return [key for key, chosen in pooling.items() if key.startswith("pooling_mode_") and chosen is True]
+def _prompts(settings: Document) -> dict[str, str]:
+    """All prompts, by name. Queries and documents have one in any case; the default never takes its place."""
+    own = settings.section("prompts")
+    return dict.fromkeys(_TYPES, "") | {name: own.text(name, "") for name in own}
+
+
+def _default_prompt(settings: Document, prompts: Mapping[str, str]) -> str | None:
+    name = settings.text("default_prompt_name", None)
+    if name is not None and name not in prompts:
+        raise settings.refused("default_prompt_name", f"one of its prompts ({', '.join(prompts)})")
+    return name

@@ -9,7 +9,6 @@ from typing import Any, TypeVar, overload
 import orjson
 
 from ..config import ModelConfig
-from ..types import EmbeddingType
 from .refusals import Refusal
 
 T = TypeVar("T")
@@ -26,7 +25,7 @@ class EmbeddingRequest:
 
     Args:
         inputs: texts, or the token ids of texts.
-        embedding_type: "query", "document", or a prompt of the model.
+        embedding_type: "query", "document", or a prompt of the model; None for its default.
         dimensions: components to keep; None keeps all.
         truncate: whether long texts are cut; None is the server's rule.
         cut_at: the end at which they may be cut, "left" or "right"; None is the model's.
@@ -36,7 +35,7 @@ class EmbeddingRequest:
     """
 
     inputs: Texts
-    embedding_type: str = EmbeddingType.DOCUMENT
+    embedding_type: str | None = None
     dimensions: int | None = None
     truncate: bool | None = None
     cut_at: str | None = None
@@ -54,7 +53,7 @@ def parse_openai(body: bytes) -> EmbeddingRequest:
     fields = _object(body, _OPENAI_FIELDS)
     return EmbeddingRequest(
         inputs=_inputs(fields, "input"),
-        embedding_type=_optional(fields, "input_type", str, EmbeddingType.DOCUMENT),
+        embedding_type=_optional(fields, "input_type", str),
         dimensions=_dimensions(fields),
         base64=_choice(fields, "encoding_format", ("float", "base64")) == "base64",
         model=_optional(fields, "model", str),
@@ -70,7 +69,7 @@ def parse_tei(body: bytes) -> EmbeddingRequest:
     fields = _object(body, _TEI_FIELDS)
     return EmbeddingRequest(
         inputs=_inputs(fields, "inputs"),
-        embedding_type=_optional(fields, "prompt_name", str, EmbeddingType.DOCUMENT),
+        embedding_type=_optional(fields, "prompt_name", str),
         dimensions=_dimensions(fields),
         truncate=_optional(fields, "truncate", bool),
         cut_at=_direction(fields),
@@ -78,7 +77,7 @@ def parse_tei(body: bytes) -> EmbeddingRequest:
     )
 
 
-def check_type(config: ModelConfig, embedding_type: str) -> None:
+def check_type(config: ModelConfig, embedding_type: str | None) -> None:
     """Refuse a prompt the model does not have, before anything waits.
 
     Raises:

@@ -25,7 +25,7 @@ from ...config import ModelConfig
 from ...errors import InputError, ModelCorrupt, ModelUnavailable, UnsupportedModel
 from ..build import FAMILIES, GRAPH_VERSION, build_onnx
 from ..build.checkpoint import checkpoint_sha256
-from ..folder import ModelFolder
+from ..folder import FOLDER_VERSION, ModelFolder
 from ..registry import ModelSpec, find_spec
 from .files import locked, remove_siblings, sha256, staged_folder, staging_beside, state_of
 from .manifest import FileRecord, Manifest
@@ -116,7 +116,7 @@ class Store:
             return self._ensure_folder(folder, thorough=thorough)
         spec = find_spec(str(model), revision)
         target = self.target(spec)
-        if not refresh and (manifest := _ready(target, thorough=thorough)):
+        if not refresh and (manifest := _ready(target, thorough=thorough, by_files=spec.config is None)):
             return manifest
         return self._locked(spec.name, target, lambda: self._make(spec, target, refresh=refresh, thorough=thorough))
 
@@ -203,7 +203,7 @@ class Store:
         return [manifest for manifest in found if manifest and manifest.graph_version in _GRAPH_VERSIONS]
 
     def _make(self, spec: ModelSpec, target: Path, *, refresh: bool, thorough: bool) -> Manifest:
-        if not refresh and (manifest := _ready(target, thorough=thorough)):
+        if not refresh and (manifest := _ready(target, thorough=thorough, by_files=spec.config is None)):
             return manifest  # made by another process while this one waited
         source, folder = self._fetch(spec, refresh=refresh)
         about = {"kind": source, "repository": spec.repository, "revision": spec.revision, "folder": str(folder)}
@@ -216,11 +216,11 @@ class Store:
             return _as_found(model, {"kind": "folder", "folder": str(folder.resolve())})
         family = self.cache / "models" / f"folder--{model.name}-{_digest(str(folder.resolve()))}"
         target = family / _digest(*_states(model)) / _PRECISION
-        if manifest := _ready(target, thorough=thorough):
+        if manifest := _ready(target, thorough=thorough, by_files=True):
             return manifest
 
         def make() -> Manifest:
-            if not (manifest := _ready(target, thorough=thorough)):
+            if not (manifest := _ready(target, thorough=thorough, by_files=True)):
                 shutil.rmtree(family, ignore_errors=True)  # made from files that have changed since
                 manifest = _prepare(model, target, {"kind": "folder", "folder": str(folder.resolve())})
             return manifest
@@ -242,11 +242,13 @@ class Store:
         ).fetch(spec, refresh=refresh)  # fmt: skip
 
 
-def _ready(target: Path, *, thorough: bool) -> Manifest | None:
-    """What is in the cache, if it is whole and of this version."""
+def _ready(target: Path, *, thorough: bool, by_files: bool = False) -> Manifest | None:
+    """What is in the cache, if it is whole and of this version; `by_files`: its configuration was read from files."""
     try:
         manifest = Manifest.read(target)
         if manifest is None or manifest.graph_version not in _GRAPH_VERSIONS:
+            return None
+        if by_files and manifest.source.get("read_by") != FOLDER_VERSION:
             return None
         manifest.check(thorough=thorough)
     except ModelCorrupt as error:
@@ -264,9 +266,12 @@ def _prepare(
     max_positions: int | None = None,
 ) -> Manifest:
     """Build a model's graph where that can be done, or record the ONNX file that it has."""
-    config = config or model.config()
+    source = {**source, "read_by": FOLDER_VERSION} if config is None else source
     with staged_folder(target) as staging:
-        manifest = _built(model, staging, source, config) if _can_build(model) else _as_found(model, source, config)
+        if _can_build(model):
+            manifest = _built(model, staging, source, config or model.config())
+        else:
+            manifest = _as_found(model, source, config)
         manifest.max_positions = max_positions or manifest.max_positions
         manifest.write(staging)
     return replace(manifest, folder=target)
@@ -296,7 +301,7 @@ def _as_found(model: ModelFolder, source: Mapping[str, Any], config: ModelConfig
     """A model with an ONNX file, used where it lies."""
     if model.onnx_path is None:
         raise UnsupportedModel(model.name, _why_not(model))
-    config = config or model.config()
+    config = config or model.config_of_graph()
     files = {"model": model.onnx_path, "tokenizer": model.tokenizer_path}
     return Manifest(
         folder=model.path,

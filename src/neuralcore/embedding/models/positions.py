@@ -1,0 +1,60 @@
+"""How many tokens an architecture has positions for: the one place that knows."""
+
+from __future__ import annotations
+
+from ..documents import Document
+
+UNLIMITED = 1_000_000
+"""Stands for no limit; tokenizers without one say 1e30."""
+
+# Families that count positions from the one after the pad token's, with the id of that token where config.json says
+# none: create_position_ids_from_input_ids of transformers 5, and the defaults of its configurations.
+_PAD_DEFAULTS = {
+    "camembert": 1,
+    "data2vec-text": 1,
+    "esm": None,
+    "ibert": 1,
+    "layoutlmv3": 1,
+    "lilt": 0,
+    "longformer": 1,
+    "luke": 1,
+    "markuplm": 0,
+    "roberta": 1,
+    "roberta-prelayernorm": 1,
+    "xlm-roberta": 1,
+    "xlm-roberta-xl": 1,
+    "xmod": 1,
+}
+_MPNET_PAD_ID = 1  # of the position table, whatever pad_token_id says
+_LIMITS = ("max_position_embeddings", "n_positions")  # xlnet writes -1 for no limit
+
+
+def count_positions(architecture: Document) -> int:
+    """The most tokens of one text, special tokens included; `UNLIMITED` where nothing says so.
+
+    Args:
+        architecture: config.json.
+
+    Raises:
+        ModelCorrupt: a limit is no number, or leaves no position for a token.
+    """
+    limits = {key: architecture.integer(key, None, least=-1) for key in _LIMITS}
+    rows = max((number for number in limits.values() if number and number > 0), default=None)
+    if rows is None:
+        return UNLIMITED
+    positions = rows - _first(architecture)
+    if positions < 1:
+        key = next(key for key, number in limits.items() if number == rows)
+        raise architecture.refused(key, f"more than the {_first(architecture)} positions before the first token's")
+    return positions
+
+
+def _first(architecture: Document) -> int:
+    """The row of the first token's position."""
+    family = architecture.text("model_type", "")
+    if family == "mpnet":
+        return _MPNET_PAD_ID + 1
+    if family not in _PAD_DEFAULTS:
+        return 0
+    pad_id = architecture.integer("pad_token_id", _PAD_DEFAULTS[family])
+    return 0 if pad_id is None else pad_id + 1
