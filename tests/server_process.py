@@ -67,10 +67,10 @@ class Server:
 
 
 @contextmanager
-def running(model, *options: str, cache: Path | None = None, wait: bool = True):
+def running(model, *options: str, cache: Path | None = None, wait: bool = True, log=TemporaryFile):
     """Serve a model until the block ends."""
     environment = os.environ | ({"NEURALCORE_CACHE": str(cache)} if cache else {})
-    with TemporaryFile() as errors:
+    with log() as errors:
         command = [*COMMAND, str(model), "--port", "0", *options]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
         try:

@@ -73,11 +73,12 @@ class Connection(HttpToolsProtocol):
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """Go on when there is still something to answer."""
-        if self._in_message:
-            self._refuse(Refusal(400, "the request is not whole"))
-        if self._phase is _Phase.ENDING or not self._unanswered:
-            return None
+        if self._phase is _Phase.ENDING or self._half_closed:
+            return self._half_closed
         self._half_closed = True
+        self._refuse_half()
+        if not self._unanswered:
+            return None
         self._room.watch(self)
         first = self._unanswered[0]
         if first.scope["http_version"] == "1.1" and not first.response_started:
@@ -209,6 +210,8 @@ class Connection(HttpToolsProtocol):
             self._read(piece)
         if self._held:
             self.flow.pause_reading()
+        else:
+            self._refuse_half()
 
     def _read(self, piece: bytes) -> None:
         if self._phase is _Phase.IDLE:
@@ -246,9 +249,14 @@ class Connection(HttpToolsProtocol):
     def _refuse_head(self) -> None:
         self._refuse(Refusal(431, f"the headers are larger than {_MOST_HEAD_BYTES} bytes"))
 
+    def _refuse_half(self) -> None:
+        """Of a client that sends no more, the request that is not whole."""
+        if self._half_closed and self._in_message and not self._held:
+            self._refuse(Refusal(400, "the request is not whole"))
+
     def _refuse(self, refusal: Refusal) -> None:
         """Listen no more. Requests that were whole are answered first; then the connection ends."""
-        if self._deaf:
+        if self._deaf or self._phase is _Phase.ENDING:
             return
         self._deaf = True
         self._held.clear()
