@@ -11,6 +11,7 @@ from pathlib import Path
 from ..config import ModelConfig, PoolingStrategy
 from ..documents import Document, is_there, read_object
 from ..errors import UnsupportedModel
+from .architecture import complete
 from .positions import UNLIMITED, count_positions
 from .steps import Module, Steps, list_modules, read_steps, told_max_tokens
 
@@ -59,8 +60,11 @@ class ModelFolder:
 
     @cached_property
     def architecture(self) -> Document:
-        """config.json; empty if there is none, but it has to be in an encoder's folder of its own."""
-        return read_object(self.encoder_path / "config.json", required=self.encoder_path != self.path)
+        """config.json and the defaults of its class; empty if there is none.
+
+        In an encoder's folder of its own it has to be there.
+        """
+        return complete(read_object(self.encoder_path / "config.json", required=self.encoder_path != self.path))
 
     @property
     def tokenizer_path(self) -> Path:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..arguments import check_texts
 from ..errors import InputError, UnsupportedModel
 from ..models.store import staging_beside
+from ..providers import GpuOptions
 from ..types import Precision, TokenBatch
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def quantize_model(
         <Precision.INT8: 'int8'>
     """
     from ..models.graph_file import weights_sha256
+    from ..session import OnnxSession
     from . import fp16, int8
     from .activations import Calibration
     from .model import Model
@@ -67,6 +69,7 @@ def quantize_model(
     source, target, wanted = Path(input_path), Path(output_path), Precision(precision)
     if (found := detect_quantization(source)) is not Precision.FP32:
         raise UnsupportedModel(str(source), f"it is {found} already; quantize an fp32 model")
+    OnnxSession(source, device="cpu", n_threads=1, gpu=GpuOptions())  # what does not run is not worked on
     model = Model(source)
     with staging_beside(target) as folder:
         match wanted:
