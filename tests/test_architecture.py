@@ -10,7 +10,8 @@ PACKAGE = "neuralcore.embedding"
 
 LAYERS = [
     {"errors", "types", "config", "settings", "cpu"},
-    {"pooling", "batch", "providers", "progress", "fingerprint", "samples", "arguments", "documents", "external_data"},
+    {"pooling", "batch", "providers", "progress", "fingerprint", "samples", "arguments", "documents"},
+    {"external_data", "healing"},
     {"agreement", "truncation"},
     {"tokenizer", "session", "models"},
     {"kernels"},

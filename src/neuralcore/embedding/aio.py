@@ -74,6 +74,7 @@ class AsyncEmbeddingEngine:
         offline: bool | None = None,
         sources: Sequence[str] | None = None,
         token: str | None = None,
+        verify_files: bool = False,
         max_waiting: int = MAX_WAITING,
     ) -> Self:
         """Load a model in a thread; arguments (but `max_waiting`) and errors: see `EmbeddingEngine.from_pretrained`."""

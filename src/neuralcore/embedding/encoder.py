@@ -182,7 +182,9 @@ class OnnxEncoder:
             result = result if result.ndim == 2 else pool(result, tokens.lengths[rows], self._config.pooling)
             result = normalize(result) if self._config.normalize else result
         if not np.isfinite(result).all():
-            raise InferenceError(session.provider, "a vector is not finite: the model's weights are damaged")
+            raise InferenceError(
+                session.provider, "a vector is not finite: the model's weights are damaged", finite=False
+            )
         return result
 
 

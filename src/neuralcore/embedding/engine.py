@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from .config import ModelConfig
 from .cpu import available_threads
 from .errors import InputError
 from .fingerprint import Fingerprint
+from .healing import HealingEncoder, open_whole
 from .progress import progress_bar
 from .providers import Device, GpuOptions
 from .stream import empty_vectors, encode_windows
@@ -106,6 +108,7 @@ class EmbeddingEngine:
         offline: bool | None = None,
         sources: Sequence[str] | None = None,
         token: str | None = None,
+        verify_files: bool = False,
     ) -> Self:
         """Load a model by name, Hub id or folder, fetching and converting it when that was not done before.
 
@@ -128,6 +131,7 @@ class EmbeddingEngine:
             offline: no network call at all; None takes HF_HUB_OFFLINE.
             sources: which of "mirror", "hub" and "index" to ask, in this order; None asks all three.
             token: access token for the Hub; None takes the one of `hf auth login`.
+            verify_files: compare every cached file with its SHA-256 first, not only its size and time of change.
 
         Returns:
             The engine, ready to run.
@@ -147,24 +151,21 @@ class EmbeddingEngine:
         """
         recipe = {key: value for key, value in locals().items() if key not in {"cls", "model"}}
         device = device_for(precision, device)
-        located = loader.locate(
-            model,
-            precision=precision,
-            revision=revision,
-            store=loader.make_store(cache_dir, endpoint=endpoint, offline=offline, sources=sources, token=token),
-        )
-        engine = cls(
-            located.model_path,
-            located.tokenizer_path,
-            replace(located.config, max_tokens=located.limit(max_tokens)),
-            device=device,
-            threads=threads,
-            truncation=truncation,
-            dimensions=dimensions,
-            max_memory_bytes=max_memory_bytes,
-            gpu=gpu,
-        )
-        engine._precision, engine._weights = located.precision, located.weights_sha256
+        store = loader.make_store(cache_dir, endpoint=endpoint, offline=offline, sources=sources, token=token)
+
+        def opened(found: loader.Located) -> EmbeddingEngine:
+            config = replace(found.config, max_tokens=found.limit(max_tokens))
+            engine = cls(
+                found.model_path, found.tokenizer_path, config, device=device, threads=threads, truncation=truncation,
+                dimensions=dimensions, max_memory_bytes=max_memory_bytes, gpu=gpu,
+            )  # fmt: skip
+            engine._precision, engine._weights = found.precision, found.weights_sha256
+            return engine
+
+        locate = partial(loader.locate, model, precision=precision, revision=revision, store=store)
+        engine, again = open_whole(lambda thorough: locate(thorough=thorough), opened, verify=verify_files)
+        engine._encoder = HealingEncoder(engine._encoder, lambda: (other := again()) and other._encoder)
+        assert isinstance(engine, cls)
         engine._recipe = (cls.from_pretrained, (str(model),), recipe)
         return engine
 

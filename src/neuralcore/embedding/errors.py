@@ -214,11 +214,17 @@ class InferenceError(EmbeddingError):
     Attributes:
         provider: the execution provider.
         reason: what ONNX Runtime said.
+        finite: False if it ran and gave values that are not finite.
     """
 
-    def __init__(self, provider: str, reason: str) -> None:
-        self.provider, self.reason = provider, reason
+    def __init__(self, provider: str, reason: str, *, finite: bool = True) -> None:
+        self.provider, self.reason, self.finite = provider, reason, finite
         super().__init__(f"inference failed on {provider}: {reason}")
+
+    @classmethod
+    def not_finite(cls, provider: str) -> Self:
+        """It gave infinities or NaN."""
+        return cls(provider, "a vector is not finite: the model's weights are damaged", finite=False)
 
 
 class Status(NamedTuple):

@@ -231,7 +231,9 @@ class NativeModel:
             team.handle if team else None,
         )
         if not np.isfinite(out).all():
-            raise InferenceError(f"native {self.isa}", "a vector is not finite: the model's weights are damaged")
+            raise InferenceError(
+                f"native {self.isa}", "a vector is not finite: the model's weights are damaged", finite=False
+            )
         return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -11,7 +12,7 @@ from .errors import InputError, ProviderUnavailable
 from .models.folder import ModelFolder
 from .models.pack import PACKED_SUFFIX
 from .models.pack.file import read_origin
-from .models.store import Store, make_store
+from .models.store import FileRecord, Store, make_store
 from .providers import Device, GpuOptions, choose_device
 from .tokenizer import Tokenizer
 from .types import Encoder, Precision
@@ -40,6 +41,8 @@ class Located:
     """None where only the ONNX file can tell."""
     precision: Precision | None
     """None for an ONNX file that is used as it was found: its graph tells."""
+    files: Mapping[str, FileRecord]
+    """Other records when they were made again."""
 
     def limit(self, max_tokens: int | None) -> int:
         """The limit to use.
@@ -54,14 +57,16 @@ class Located:
         return max_tokens or self.config.max_tokens
 
 
-def locate(model: str | PathLike[str], *, precision: str, revision: str | None, store: Store) -> Located:
+def locate(
+    model: str | PathLike[str], *, precision: str, revision: str | None, store: Store, thorough: bool = False
+) -> Located:
     """Find a model's files, fetching, converting and quantizing them when that was not done before."""
     wanted = Precision(precision)
-    manifest = store.ensure(model, revision=revision)
+    manifest = store.ensure(model, revision=revision, thorough=thorough)
     if wanted is not Precision.FP32:
         from .variants import ensure_variant
 
-        manifest = ensure_variant(store, manifest, wanted)
+        manifest = ensure_variant(store, manifest, wanted, thorough=thorough)
     return Located(
         manifest.model_path,
         manifest.tokenizer_path,
@@ -69,6 +74,7 @@ def locate(model: str | PathLike[str], *, precision: str, revision: str | None, 
         manifest.max_positions,
         manifest.weights_sha256,
         Precision(manifest.precision) if manifest.graph_version or manifest.precision != "fp32" else None,
+        manifest.files,
     )
 
 

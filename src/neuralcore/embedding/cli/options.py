@@ -34,6 +34,7 @@ _ENGINE = (
     click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: all this process may use."),
     click.option("--dimensions", type=click.IntRange(min=1), help="Keep only so many (Matryoshka models)."),
     click.option("--truncation", type=click.Choice(["truncate", "warn", "error"]), default="warn", show_default=True),
+    click.option("--verify", "verify_files", is_flag=True, help="Compare the SHA-256 of every cached file first."),
 )
 
 

@@ -29,6 +29,7 @@ class EngineRecipe:
     cache_dir: str | None = None
     endpoint: str | None = None
     offline: bool | None = None
+    verify_files: bool = False
 
     def load(self, *, threads: int | None = None) -> EmbeddingEngine:
         """The engine.

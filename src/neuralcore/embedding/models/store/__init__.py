@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from ... import settings
 from ...config import ModelConfig
 from ...errors import InputError, ModelCorrupt, ModelUnavailable, UnsupportedModel
+from ...external_data import external_files
 from ..build import FAMILIES, GRAPH_VERSION, build_onnx
 from ..build.checkpoint import checkpoint_sha256
 from ..folder import FOLDER_VERSION, ModelFolder
@@ -303,6 +304,8 @@ def _as_found(model: ModelFolder, source: Mapping[str, Any], config: ModelConfig
         raise UnsupportedModel(model.name, _why_not(model))
     config = config or model.config_of_graph()
     files = {"model": model.onnx_path, "tokenizer": model.tokenizer_path}
+    if source["kind"] != "folder":  # what the cache holds can be made again, so all of it is recorded
+        files |= {f"weights {number}": path for number, path in enumerate(external_files(model.onnx_path))}
     return Manifest(
         folder=model.path,
         files={role: FileRecord.of(path, model.path / "elsewhere") for role, path in files.items()},

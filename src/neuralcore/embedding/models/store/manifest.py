@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -97,6 +98,7 @@ class Manifest:
             "precision": str(self.precision),
             "measured": dict(self.measured),
         }
+        values["digest"] = _digest(values)
         (folder / _NAME).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
@@ -111,6 +113,8 @@ class Manifest:
             values = json.loads(path.read_bytes())
             if values["format"] != _FORMAT:
                 return None
+            if values.pop("digest", None) not in (None, _digest(values)):  # None: written by an earlier version
+                raise ValueError("its digest is another")
             return cls(
                 folder=folder,
                 files={role: FileRecord(**record) for role, record in values["files"].items()},
@@ -147,3 +151,9 @@ class Manifest:
         actual = sha256(path)
         if actual != record.sha256:
             raise ModelCorrupt(str(path), expected=f"SHA-256 {record.sha256}", actual=actual)
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    """By which a manifest knows that it is as it was written: a flipped bit may leave JSON that reads well."""
+    as_read = json.loads(json.dumps(values))
+    return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()
