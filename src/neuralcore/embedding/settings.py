@@ -61,6 +61,11 @@ def expanded(path: str | PathLike[str]) -> Path:
         raise InputError(f"no home is known for the ~ of {str(path)!r}: name the folder in full") from error
 
 
+def of_child(**more: str) -> dict[str, str]:
+    """The environment for a program that is started from here: this one's, with some variables set."""
+    return {**os.environ, **more}
+
+
 def endpoint() -> str | None:
     """Address of the mirror named by HF_ENDPOINT, if any."""
     return os.environ.get("HF_ENDPOINT") or None

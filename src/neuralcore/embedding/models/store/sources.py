@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from errno import EACCES, EDQUOT, EFBIG, ENOSPC, EPERM, EROFS
 from pathlib import Path
 
 from ...errors import Attempt, InputError, ModelCorrupt, ModelUnavailable, UnsupportedModel
 from ..registry import ModelSpec
-from .files import check_sha256, staged_folder
+from .files import NOT_WRITABLE, check_sha256, staged_folder
 from .transfer import without_secrets
 
 SOURCES = ("mirror", "hub", "index")
 _HUB = "https://huggingface.co"
-_NOT_WRITABLE = {ENOSPC, EDQUOT, EFBIG, EROFS, EACCES, EPERM}
 _log = logging.getLogger(__name__)
 
 
@@ -52,7 +50,7 @@ class Sources:
                 corrupt = error
                 attempts.append(Attempt(source, str(error)))
             except Exception as error:
-                if isinstance(error, OSError) and error.errno in _NOT_WRITABLE and source != "cache":
+                if isinstance(error, OSError) and error.errno in NOT_WRITABLE and source != "cache":
                     raise
                 attempts.append(Attempt(source, _first_line(error)))
             _log.info("%s: %s: %s", spec.name, *attempts[-1])
