@@ -40,7 +40,7 @@ WALLS = {
     "transformers": {"models.export", "verify"},
     "click": {"cli"},
     "rich": {"cli", "progress"},
-    "pyarrow": {"cli"},
+    "pyarrow": {"cli", "distributed.batches"},
     "filelock": {"models.store.files"},
     "platformdirs": {"settings"},
     "starlette": {"server"},

@@ -1,6 +1,7 @@
 """5,000 texts on a real local Ray cluster and in local Spark: the vectors of the engine, one engine a worker."""
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -75,10 +76,9 @@ def test_command_on_ray_writes_the_file_of_the_command_alone(asymmetric, cache, 
     np.testing.assert_allclose(remote, local, atol=1e-5)
 
 
-def test_spark_embeds_a_column_as_the_engine_does(recipe, engine, monkeypatch):
+@pytest.fixture
+def spark(monkeypatch):
     from pyspark.sql import SparkSession
-
-    from neuralcore.embedding.distributed.spark import embedding_udf
 
     monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -88,12 +88,49 @@ def test_spark_embeds_a_column_as_the_engine_does(recipe, engine, monkeypatch):
     for name, value in settings.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
-    try:
-        rows = [*enumerate(TEXTS), (5000, None)]
-        frame = session.createDataFrame(rows, "number int, text string").repartition(4)
-        embed = embedding_udf(recipe, embedding_type="query", batch_size=500)
-        found = sorted(frame.withColumn("embedding", embed("text")).collect(), key=lambda row: row["number"])
-    finally:
-        session.stop()
-    vectors = np.array([row["embedding"] for row in found], np.float32)
+    yield session
+    session.stop()
+
+
+def test_spark_embeds_a_column_as_the_engine_does_and_null_as_null(spark, recipe, engine):
+    from neuralcore.embedding.distributed.spark import embedding_udf
+
+    rows = [*enumerate(TEXTS), (5000, None), (5001, "")]
+    frame = spark.createDataFrame(rows, "number int, text string").repartition(4)
+    embed = embedding_udf(recipe, embedding_type="query")
+    found = {row["number"]: row["embedding"] for row in frame.withColumn("embedding", embed("text")).collect()}
+    assert found.pop(5000) is None
+    vectors = np.array([vector for _, vector in sorted(found.items())], np.float32)
     np.testing.assert_allclose(vectors, engine.embed_batch([*TEXTS, ""], embedding_type="query"), atol=1e-5)
+    only_nulls = spark.createDataFrame([(None,)] * 3, "text string").select(embed("text").alias("embedding"))
+    assert [row["embedding"] for row in only_nulls.collect()] == [None] * 3
+    with pytest.raises(Exception, match="expected a str, got int"):  # Spark's own; numbers are no texts
+        spark.range(3).select(embed("id")).collect()
+
+
+@pytest.mark.parametrize("form", ["numpy", "pandas", "pyarrow"])
+def test_ray_data_embeds_batches_of_every_form(cluster, recipe, engine, form):
+    def embedded(rows, column="text"):
+        return ray.data.from_items(rows).map_batches(
+            RayEmbedder, fn_constructor_kwargs={"recipe": recipe, "column": column}, batch_format=form, num_cpus=1,
+            compute=ray.data.ActorPoolStrategy(size=1), batch_size=64,
+        ).take_all()  # fmt: skip
+
+    rows = [{"number": number, "text": text, "embedding": "old"} for number, text in enumerate(TEXTS[:200])]
+    found = sorted(embedded(rows), key=lambda row: row["number"])
+    vectors = np.array([row["embedding"] for row in found], np.float32)
+    np.testing.assert_allclose(vectors, engine.embed_batch(TEXTS[:200]), atol=1e-5)
+    assert [row["text"] for row in found] == TEXTS[:200]
+    with pytest.raises(Exception, match="the batch has no column 'body'; it has 'number', 'text', 'embedding'"):
+        embedded(rows, column="body")
+    with pytest.raises(Exception, match=r"column 'text': text 1: expected a str, got .*, a missing value"):
+        embedded([{"text": "cat"}, {"text": None}])
+
+
+def test_recipe_takes_paths_and_a_folder_is_found_from_anywhere(asymmetric, cache, engine, monkeypatch, tmp_path):
+    monkeypatch.chdir(Path(asymmetric).parent)
+    recipe = EngineRecipe(model=Path("asymmetric"), cache_dir=cache)
+    assert (recipe.model, recipe.cache_dir) == (asymmetric, str(cache))
+    monkeypatch.chdir(tmp_path)
+    with pickle.loads(pickle.dumps(recipe)).load() as own:
+        np.testing.assert_array_equal(own.embed("mat"), engine.embed("mat"))

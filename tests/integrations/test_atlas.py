@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import sys
+from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -86,7 +87,7 @@ def test_queries_and_documents_get_the_vectors_of_the_engine_alone_and_in_batche
     texts = [f"mat {chr(97 + n % 26)} {'red ' * (n % 5)}" for n in range(70)]
 
     async def run():
-        provider = module.NeuralcoreEmbeddingProvider(folder, batch_size=32)
+        provider = module.NeuralcoreEmbeddingProvider(Path(folder), batch_size=32)
         assert not provider.is_initialized
         with pytest.raises(module.EmbeddingProviderError):
             provider.dimension  # noqa: B018 - the property raises
@@ -146,6 +147,9 @@ def test_errors_are_those_of_atlas_and_keep_their_cause(module, folder):
         provider = module.NeuralcoreEmbeddingProvider(folder)
         with pytest.raises(module.EmbeddingProviderError, match="text 1"):
             await provider.embed_batch(["fine", "\ud800"])
+        with pytest.raises(module.EmbeddingProviderError, match="a dict, of which the keys would be embedded"):
+            await provider.embed_batch({"cat": 1})
+        assert len((await provider.embed_batch(text for text in ["cat", "mat"])).embeddings) == 2
         with pytest.raises(module.EmbeddingProviderError, match="input_type"):
             await provider.embed_text("a", input_type="something else")
         await provider.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from typing import Any, Self
 
 from .config import ModelConfig
@@ -60,6 +61,12 @@ class Fingerprint:
             max_tokens=config.max_tokens,
             default_prefix=None if config.default_prompt is None else config.prefix(None),
         )
+
+    @property
+    def space(self) -> str:
+        """SHA-256 (hex) of what decides whether vectors may be compared: what `check_fingerprint` does not tolerate."""
+        decisive = {name: value for name, value in asdict(self).items() if name not in _TOLERATED}
+        return sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
         """One line of JSON."""

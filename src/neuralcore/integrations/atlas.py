@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from importlib import import_module
+from os import PathLike, fspath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,10 +62,12 @@ class NeuralcoreEmbeddingProvider(EmbeddingProvider):
         384
     """
 
-    def __init__(self, model_name: str = "all-MiniLM-L6-v2", device: Device = "cpu", batch_size: int = 32) -> None:
+    def __init__(
+        self, model_name: str | PathLike[str] = "all-MiniLM-L6-v2", device: Device = "cpu", batch_size: int = 32
+    ) -> None:
         if batch_size < 1:
             raise EmbeddingProviderError(f"batch_size must be at least 1, not {batch_size}")
-        self._model_name, self._device, self._batch_size = model_name, device, batch_size
+        self._model_name, self._device, self._batch_size = fspath(model_name), device, batch_size
         self._engine: AsyncEmbeddingEngine | None = None
         self._lock = asyncio.Lock()
 
@@ -142,10 +145,11 @@ class NeuralcoreEmbeddingProvider(EmbeddingProvider):
             return self._engine
 
     async def _embed_parts(self, engine: AsyncEmbeddingEngine, texts: Sequence[str], embedding_type: str) -> Vectors:
+        if not isinstance(texts, (list, tuple)):  # other orders of texts, and what is none, are the engine's to judge
+            return await engine.embed_batch(texts, embedding_type=embedding_type)
         starts = range(0, len(texts), self._batch_size)
         parts = [texts[start : start + self._batch_size] for start in starts] or [texts]
-        blocks = [await engine.embed_batch(part, embedding_type=embedding_type) for part in parts]
-        return np.concatenate(blocks)
+        return np.concatenate([await engine.embed_batch(part, embedding_type=embedding_type) for part in parts])
 
 
 def _type_of(input_type: EmbeddingInputType | None) -> EmbeddingType:

@@ -1,22 +1,32 @@
 """Chroma: an embedding function that a collection remembers. The extra `[chroma]`.
 
-Import this module before a collection that was made with it is opened: that registers the function under its name.
+Import this module before a collection that was made with it is opened: that registers the function under its names.
+
+Chroma compares the name of a function that is given for a collection with the one it keeps, and nothing else. So a
+function's name ends in the first digits of its vector space's digest (`Fingerprint.space`), and two models have two
+names, but for one pair in 65,536. A collection that is opened without a function finds it by that name, so all are
+registered. Its configuration holds the whole fingerprint, which is checked whenever a function is built from it.
 """
 
 from __future__ import annotations
 
+import json
+from functools import partial
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Literal
 
 from chromadb import Documents, EmbeddingFunction, Embeddings
-from chromadb.utils.embedding_functions import register_embedding_function
+from chromadb.utils.embedding_functions import known_embedding_functions, register_embedding_function
 
-from neuralcore.embedding import EmbeddingEngine, EmbeddingType
+from neuralcore.embedding import EmbeddingEngine, EmbeddingType, Fingerprint, FingerprintMismatch, check_fingerprint
 
 if TYPE_CHECKING:
     from neuralcore.embedding.engine import PrecisionName
     from neuralcore.embedding.providers import Device
 
 _SPACES: list[Literal["cosine", "l2", "ip"]] = ["cosine", "l2", "ip"]
+_NAME = "neuralcore"
+_DIGITS = 4
 
 
 @register_embedding_function
@@ -35,13 +45,18 @@ class NeuralcoreEmbeddingFunction(EmbeddingFunction[Documents]):
 
     def __init__(
         self,
-        model: str = "all-MiniLM-L6-v2",
+        model: str | PathLike[str] = "all-MiniLM-L6-v2",
         precision: PrecisionName = "fp32",
         device: Device = "cpu",
         threads: int | None = None,
     ) -> None:
-        self._config = {"model": model, "precision": precision, "device": device, "threads": threads}
         self._engine = EmbeddingEngine.from_pretrained(model, precision=precision, device=device, threads=threads)
+        fingerprint = self._engine.fingerprint
+        self._config = {
+            "model": fspath(model), "precision": precision, "device": device, "threads": threads,
+            "fingerprint": json.loads(fingerprint.to_json()),
+        }  # fmt: skip
+        self.name = partial(_name, fingerprint.space)  # type: ignore[method-assign]  # of the class: any space's
 
     def __call__(self, input: Documents) -> Embeddings:
         """Vectors of documents."""
@@ -53,8 +68,8 @@ class NeuralcoreEmbeddingFunction(EmbeddingFunction[Documents]):
 
     @staticmethod
     def name() -> str:
-        """Under which a collection remembers this function."""
-        return "neuralcore"
+        """Under which collections that do not know their vector space remember this function."""
+        return _NAME
 
     def get_config(self) -> dict[str, Any]:
         """What a collection keeps."""
@@ -62,14 +77,24 @@ class NeuralcoreEmbeddingFunction(EmbeddingFunction[Documents]):
 
     @staticmethod
     def build_from_config(config: dict[str, Any]) -> NeuralcoreEmbeddingFunction:
-        """The reverse of `get_config`."""
-        return NeuralcoreEmbeddingFunction(**config)
+        """The reverse of `get_config`.
+
+        Raises:
+            FingerprintMismatch: the model is not any more what it was.
+        """
+        options = {name: value for name, value in config.items() if name != "fingerprint"}
+        function = NeuralcoreEmbeddingFunction(**options)
+        if stored := config.get("fingerprint"):
+            check_fingerprint(json.dumps(stored), function._engine.fingerprint)
+        return function
 
     def validate_config_update(self, old_config: dict[str, Any], new_config: dict[str, Any]) -> None:
-        """Refuse another model for vectors that are there; threads and device may change."""
-        for name in ("model", "precision"):
-            if old_config.get(name) != new_config.get(name):
-                raise ValueError(f"{name} of a collection cannot change: its vectors would be of another space")
+        """Refuse another vector space for vectors that are there; precision, threads and device may change."""
+        stored, current = (json.dumps(config.get("fingerprint")) for config in (old_config, new_config))
+        try:
+            check_fingerprint(stored, Fingerprint.from_json(current))
+        except FingerprintMismatch as error:
+            raise ValueError(f"the model of a collection cannot change: {error}") from error
 
     def is_legacy(self) -> bool:
         """It is not."""
@@ -82,3 +107,12 @@ class NeuralcoreEmbeddingFunction(EmbeddingFunction[Documents]):
     def supported_spaces(self) -> list[Literal["cosine", "l2", "ip"]]:
         """All."""
         return _SPACES
+
+
+def _name(space: str) -> str:
+    return f"{_NAME}-{space[:_DIGITS]}"
+
+
+known_embedding_functions.update(
+    dict.fromkeys((_name(f"{number:0{_DIGITS}x}") for number in range(16**_DIGITS)), NeuralcoreEmbeddingFunction)
+)

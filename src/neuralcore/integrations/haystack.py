@@ -6,6 +6,7 @@ Pipelines load classes of known modules only: `Pipeline.loads(text, allowed_modu
 from __future__ import annotations
 
 from dataclasses import replace
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Self
 
 from haystack import Document, component, default_from_dict, default_to_dict
@@ -22,12 +23,13 @@ class _Embedder:
 
     def __init__(
         self,
-        model: str = "all-MiniLM-L6-v2",
+        model: str | PathLike[str] = "all-MiniLM-L6-v2",
         precision: PrecisionName = "fp32",
         device: Device = "cpu",
         threads: int | None = None,
     ) -> None:
-        self.model, self.precision, self.device, self.threads = model, precision, device, threads
+        self.model = fspath(model)  # a saved pipeline has no paths
+        self.precision, self.device, self.threads = precision, device, threads
         self._engine: EmbeddingEngine | None = None
 
     def warm_up(self) -> None:
@@ -87,7 +89,7 @@ class NeuralcoreDocumentEmbedder(_Embedder):
 
     def __init__(
         self,
-        model: str = "all-MiniLM-L6-v2",
+        model: str | PathLike[str] = "all-MiniLM-L6-v2",
         precision: PrecisionName = "fp32",
         device: Device = "cpu",
         threads: int | None = None,

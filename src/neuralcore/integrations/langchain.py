@@ -9,6 +9,8 @@ from langchain_core.embeddings import Embeddings
 from neuralcore.embedding import EmbeddingEngine, EmbeddingType
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from neuralcore.embedding.engine import PrecisionName
     from neuralcore.embedding.providers import Device
 
@@ -30,7 +32,7 @@ class NeuralcoreEmbeddings(Embeddings):
 
     def __init__(
         self,
-        model: str = "all-MiniLM-L6-v2",
+        model: str | PathLike[str] = "all-MiniLM-L6-v2",
         *,
         precision: PrecisionName = "fp32",
         device: Device = "cpu",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from os import PathLike, fspath
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.bridge.pydantic import Field, PrivateAttr, field_validator
 
 from neuralcore.embedding import EmbeddingEngine, EmbeddingType
 
@@ -30,6 +31,11 @@ class NeuralcoreEmbedding(BaseEmbedding):
     embed_batch_size: int = Field(default=1024, description="Texts that go to the engine at once.", gt=0)
 
     _engine: EmbeddingEngine = PrivateAttr()
+
+    @field_validator("model_name", mode="before")
+    @classmethod
+    def _path_is_a_name(cls, value: object) -> object:
+        return fspath(value) if isinstance(value, PathLike) else value
 
     def model_post_init(self, context: object, /) -> None:
         """Load the model when the fields are known."""

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import ray
 
 from ..arguments import check_texts
-from ..errors import EmbeddingError, InferenceError
+from ..errors import EmbeddingError, InferenceError, InputError
 from ..stream import windows
 from ..types import Vectors
+from .batches import texts_of, with_vectors
 from .recipe import EngineRecipe
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _WINDOWS_PER_WORKER = 2  # one is embedded, one is on its way
 
@@ -50,10 +48,18 @@ class RayEmbedder:
         self._engine = recipe.load(threads=_own_threads())
         self._column, self._output, self._type = column, output, embedding_type
 
-    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The batch with its vectors, float32 (n, dimension)."""
-        vectors = self._engine.embed_batch(batch[self._column].tolist(), embedding_type=self._type)
-        return {**batch, self._output: vectors}
+    def __call__(self, batch: Any) -> Any:
+        """The batch with its vectors, float32 (n, dimension), in the form it came in: NumPy, pandas or Arrow.
+
+        Raises:
+            InputError: there is no such column, or a value of it is missing or no text.
+        """
+        texts = texts_of(batch, self._column)
+        try:
+            vectors = self._engine.embed_batch(texts, embedding_type=self._type)
+        except InputError as error:
+            raise InputError(f"column {self._column!r}: {error}") from error
+        return with_vectors(batch, self._output, vectors)
 
 
 class RayEngine:

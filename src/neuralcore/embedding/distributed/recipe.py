@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from os import PathLike, fspath
+from pathlib import Path
 
 from ..arguments import Truncation
 from ..engine import EmbeddingEngine, PrecisionName
@@ -14,22 +16,29 @@ class EngineRecipe:
     """The options of `EmbeddingEngine.from_pretrained` that make sense for a worker; threads are the worker's own.
 
     Args:
-        model: name, Hub id, or a folder that every worker sees.
+        model: name, Hub id, or a folder that every worker sees; one that is here is kept by its whole path, as a worker
+            may run elsewhere, and would take a relative one for a Hub id.
 
     Example:
         >>> EngineRecipe(model="all-MiniLM-L6-v2", precision="int8").load(threads=2)  # doctest: +SKIP
     """
 
-    model: str = "all-MiniLM-L6-v2"
+    model: str | PathLike[str] = "all-MiniLM-L6-v2"
     precision: PrecisionName = "fp32"
     device: Device = "cpu"
     truncation: Truncation = "truncate"
     dimensions: int | None = None
     revision: str | None = None
-    cache_dir: str | None = None
+    cache_dir: str | PathLike[str] | None = None
     endpoint: str | None = None
     offline: bool | None = None
     verify_files: bool = False
+
+    def __post_init__(self) -> None:
+        folder = Path(self.model).expanduser()
+        object.__setattr__(self, "model", str(folder.absolute()) if folder.is_dir() else fspath(self.model))
+        if self.cache_dir is not None:
+            object.__setattr__(self, "cache_dir", str(Path(self.cache_dir).expanduser().absolute()))
 
     def load(self, *, threads: int | None = None) -> EmbeddingEngine:
         """The engine.

@@ -2,49 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from pyspark import TaskContext
-from pyspark.ml.functions import predict_batch_udf
+from pyspark.sql.functions import pandas_udf
 from pyspark.sql.types import ArrayType, FloatType
 
 from .recipe import EngineRecipe
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from ..engine import EmbeddingEngine
 
-    from ..types import Vectors
-
-_BATCH_TEXTS = 1024
+_ENGINES = 3  # that a worker process keeps, as Spark's own cache of models does
 
 
-def embedding_udf(recipe: EngineRecipe, *, embedding_type: str | None = None, batch_size: int = _BATCH_TEXTS) -> Any:
+def embedding_udf(recipe: EngineRecipe, *, embedding_type: str | None = None) -> Any:
     """A UDF from a column of texts to a column of arrays of floats.
 
     Each Python worker process loads one engine, with as many threads as `spark.task.cpus` gives its task, and keeps it
-    for the tasks that follow. A null is embedded as the empty text.
+    for the tasks that follow. A null gives a null, as everywhere in SQL; what is no text fails the task.
 
     Args:
         recipe: which engine.
         embedding_type: "document", "query", or a prompt of the model; None for its default.
-        batch_size: texts that go to the engine at once.
 
     Example:
         >>> embed = embedding_udf(EngineRecipe(model="all-MiniLM-L6-v2"))  # doctest: +SKIP
         >>> frame.withColumn("embedding", embed("text"))  # doctest: +SKIP
     """
 
-    def make_predict() -> Callable[[NDArray[np.object_]], Vectors]:
+    def embed(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
         task = TaskContext.get()
-        engine = recipe.load(threads=task.cpus() if task else None)
+        engine = _engine(recipe, task.cpus() if task else None)
+        for texts in batches:
+            yield _embedded(engine, texts, embedding_type)
 
-        def predict(texts: NDArray[np.object_]) -> Vectors:
-            # pandas holds a null as None or as NaN.
-            filled = [text if isinstance(text, str) else "" for text in texts.tolist()]
-            return engine.embed_batch(filled, embedding_type=embedding_type)
+    # Spark reads the annotations, and cannot look up names in a function that it has sent as a value.
+    embed.__annotations__ = {"batches": Iterator[pd.Series], "return": Iterator[pd.Series]}
+    return pandas_udf(embed, ArrayType(FloatType()))
 
-        return predict
 
-    return predict_batch_udf(make_predict, return_type=ArrayType(FloatType()), batch_size=batch_size)
+def _embedded(engine: EmbeddingEngine, texts: pd.Series, embedding_type: str | None) -> pd.Series:
+    given = texts.notna()
+    vectors = pd.Series([None] * len(texts), dtype=object)
+    vectors[given.to_numpy()] = list(engine.embed_batch(texts[given].tolist(), embedding_type=embedding_type))
+    return vectors
+
+
+@lru_cache(maxsize=_ENGINES)
+def _engine(recipe: EngineRecipe, threads: int | None) -> EmbeddingEngine:
+    return recipe.load(threads=threads)
