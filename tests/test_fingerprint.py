@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,16 @@ def test_what_keeps_the_space_is_refused_only_if_strict(field):
     check_fingerprint(STORED, other)
     with pytest.raises(FingerprintMismatch, match=field):
         check_fingerprint(STORED, other, strict=True)
+
+
+def test_space_changes_with_what_is_refused_and_with_nothing_else():
+    """The digest is what Chroma's collections are known by: written down, so that no version changes it unseen."""
+    assert STORED.space == sha256(
+        b'{"dimension": 384, "document_prefix": "d: ", "normalize": true, "pooling": "mean", "query_prefix": "q: ", '
+        b'"weights": "aa11"}'
+    ).hexdigest()
+    assert {replace(STORED, **{field: HARMLESS[field]}).space for field in HARMLESS} == {STORED.space}
+    assert len({replace(STORED, **{field: DECISIVE[field]}).space for field in DECISIVE}) == len(DECISIVE)
 
 
 def test_every_field_is_decided():

@@ -65,7 +65,8 @@ class Fingerprint:
     @property
     def space(self) -> str:
         """SHA-256 (hex) of what decides whether vectors may be compared: what `check_fingerprint` does not tolerate."""
-        decisive = {name: value for name, value in asdict(self).items() if name not in _TOLERATED}
+        told = {name: value for name, value in asdict(self).items() if value is not None}  # not what later versions add
+        decisive = {name: value for name, value in told.items() if name not in _TOLERATED}
         return sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
