@@ -52,10 +52,13 @@ def test_what_keeps_the_space_is_refused_only_if_strict(field):
 
 def test_space_changes_with_what_is_refused_and_with_nothing_else():
     """The digest is what Chroma's collections are known by: written down, so that no version changes it unseen."""
-    assert STORED.space == sha256(
-        b'{"dimension": 384, "document_prefix": "d: ", "normalize": true, "pooling": "mean", "query_prefix": "q: ", '
-        b'"weights": "aa11"}'
-    ).hexdigest()
+    assert (
+        STORED.space
+        == sha256(
+            b'{"dimension": 384, "document_prefix": "d: ", "normalize": true, "pooling": "mean", "query_prefix": "q: ", '
+            b'"weights": "aa11"}'
+        ).hexdigest()
+    )
     assert {replace(STORED, **{field: HARMLESS[field]}).space for field in HARMLESS} == {STORED.space}
     assert len({replace(STORED, **{field: DECISIVE[field]}).space for field in DECISIVE}) == len(DECISIVE)
 
