@@ -45,6 +45,37 @@ def test_number_below_its_least_is_refused(field, least):
         assert caught.value.limit == least
 
 
+@pytest.mark.parametrize("number", [True, "8", 8.0, None, [8]])
+@pytest.mark.parametrize("field", ["dimension", "max_tokens"])
+def test_what_is_no_whole_number_is_refused(field, number):
+    with pytest.raises(InputError, match=f"{field} must be at least"):
+        ModelConfig(**{"name": "x", "dimension": 8, "max_tokens": 8, field: number})
+
+
+@pytest.mark.parametrize("kept", [0, -1, 9, "4", True])
+def test_components_that_are_kept_are_some_of_those_there_are(kept):
+    with pytest.raises(InputError, match="kept_dimensions must be 1 to 8"):
+        ModelConfig(name="x", dimension=8, max_tokens=8, kept_dimensions=kept)
+
+
+@pytest.mark.parametrize("change", [{"query_prefix": None}, {"prompts": {"sts": 3}}, {"prompts": {3: "sts"}}])
+def test_prompt_that_is_no_text_is_refused(change):
+    with pytest.raises(InputError, match="must be texts"):
+        ModelConfig(name="x", dimension=8, max_tokens=8, **change)
+
+
+@pytest.mark.parametrize(
+    ("default", "prefix"), [(None, "passage: "), ("query", "query: "), ("clustering", "cluster: ")]
+)
+def test_text_of_no_type_gets_the_default_prompt(default, prefix):
+    assert dataclasses.replace(E5, default_prompt=default).prefix(None) == prefix
+
+
+def test_default_prompt_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match="e5 has no prompt 'sts'"):
+        dataclasses.replace(E5, default_prompt="sts")
+
+
 @pytest.mark.parametrize("strategy", PoolingStrategy)
 def test_pooling_may_be_given_as_text(strategy):
     config = ModelConfig(name="x", dimension=8, max_tokens=8, pooling=strategy.value)
@@ -52,7 +83,7 @@ def test_pooling_may_be_given_as_text(strategy):
 
 
 def test_unknown_pooling_is_refused():
-    with pytest.raises(ValueError, match="median"):
+    with pytest.raises(InputError, match=r"pooling must be one of cls, .*, not 'median'"):
         ModelConfig(name="x", dimension=8, max_tokens=8, pooling="median")
 
 

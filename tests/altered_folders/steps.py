@@ -165,6 +165,7 @@ FOLDERS = [
     AlteredFolder("query_length", changed(ENCODER, query_length=8), "query_length=8"),
     AlteredFolder("arguments_of_the_config", changed(ENCODER, config_args={"num_hidden_layers": 1}),
                   "config_args.num_hidden_layers=1"),
+    AlteredFolder("adapter", lambda folder: write(folder, "adapter_config.json", {"peft_type": "LORA"}), "an adapter"),
     AlteredFolder("processing", changed(ENCODER, processing_kwargs={"text": {"max_length": 8}}), "processing_kwargs"),
     AlteredFolder("arguments_without_effect", changed(
         ENCODER, unpad_inputs=False, model_args={"attn_implementation": "eager"}, query_length=None)),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from numbers import Integral
+from typing import Any, NoReturn, Self
 
 from .errors import InputError
 
@@ -23,6 +24,10 @@ class PoolingStrategy(StrEnum):
     """The maximum of each component."""
     LAST_TOKEN = "last_token"
     """The last token."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        raise InputError(f"pooling must be one of {', '.join(cls)}, not {value!r}")
 
 
 _LATER = {"default_prompt", "kept_dimensions", "graph_pools"}
@@ -71,11 +76,14 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name, least in (("dimension", 1), ("max_tokens", 3)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} must be at least {least}, not {getattr(self, name)}", limit=least)
+            if not _is_whole(number := getattr(self, name)) or number < least:
+                raise InputError(f"{name} must be at least {least}, not {number!r}", limit=least)
         kept = self.kept_dimensions
-        if kept is not None and not 1 <= kept <= self.dimension:
-            raise InputError(f"kept_dimensions must be 1 to {self.dimension}, not {kept}", limit=self.dimension)
+        if kept is not None and not (_is_whole(kept) and 1 <= kept <= self.dimension):
+            raise InputError(f"kept_dimensions must be 1 to {self.dimension}, not {kept!r}", limit=self.dimension)
+        texts = (self.query_prefix, self.document_prefix, *self.prompts, *self.prompts.values())
+        if not all(isinstance(text, str) for text in texts):
+            raise InputError("prompts and their names must be texts")
         object.__setattr__(self, "pooling", PoolingStrategy(self.pooling))
         self.prefix(None)
 
@@ -110,3 +118,7 @@ class ModelConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The reverse of `to_dict`."""
         return cls(**values)
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, Integral) and not isinstance(number, bool)

@@ -90,11 +90,12 @@ def check_conversion(path: Path, tokenizer_path: Path, config: ModelConfig, sour
 def _batches(tokenizer: Tokenizer, config: ModelConfig) -> list[TokenBatch]:
     """Real texts in batches of several sizes, one text of one word, and one at the limit."""
     texts = verification_texts()
-    at_limit = " ".join(texts * (1 + config.max_tokens // 500))
+    longest_tokens = min(config.max_tokens, _LONGEST_AT_LIMIT)
+    at_limit = " ".join(texts * (1 + longest_tokens // 500))
     singles = [tokenizer.encode([text]) for text in ("a", texts[0], texts[-1])]
     several = [tokenizer.encode(texts[size : 2 * size]) for size in _BATCHES if size > 1]
     longest = tokenizer.encode([at_limit, texts[0]])
-    return [*singles, *several, _cut(longest, min(config.max_tokens, _LONGEST_AT_LIMIT))]
+    return [*singles, *several, _cut(longest, longest_tokens)]
 
 
 def _cut(tokens: TokenBatch, n_tokens: int) -> TokenBatch:

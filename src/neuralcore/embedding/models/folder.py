@@ -117,6 +117,8 @@ class ModelFolder:
             UnsupportedModel: a step, or something that a step is told, that is not run here.
             ModelCorrupt: a file is damaged, or declared and missing.
         """
+        if is_there(adapter := self.encoder_path / "adapter_config.json"):
+            raise UnsupportedModel(self.name, f"{adapter} makes it an adapter of another model; merge them first")
         steps = self._steps()
         settings = read_object(self.path / "config_sentence_transformers.json")
         self._check_kind(settings)

@@ -24,17 +24,15 @@ _ENCODER_FILES = tuple(
     for family in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
 _ENCODER_KEYS = {"max_seq_length", "do_lower_case", "transformer_task", "modality_config", "module_output_name"}
+_OF_TOKENIZER = ("tokenizer_args", "processor_kwargs")  # the tokenizer obeys or refuses them
 _WITHOUT_EFFECT = {"unpad_inputs", "cache_dir"}
 # What sentence-transformers hands on to transformers, by its old and its new name: what of it is obeyed here, or has no
 # effect on a vector.
 _OF_MODEL = {"attn_implementation", "add_pooling_layer", "dtype", "torch_dtype", "use_safetensors", "trust_remote_code"}
-_OF_TOKENIZER = {"model_max_length", "padding_side", "use_fast", "trust_remote_code"}
 _OF_CONFIG = {"attn_implementation", "dtype", "torch_dtype", "use_cache", "trust_remote_code"}
 _ARGUMENTS: Mapping[str, set[str]] = {
     "model_args": _OF_MODEL,
     "model_kwargs": _OF_MODEL,
-    "tokenizer_args": _OF_TOKENIZER,
-    "processor_kwargs": _OF_TOKENIZER,
     "config_args": _OF_CONFIG,
     "config_kwargs": _OF_CONFIG,
 }
@@ -214,7 +212,7 @@ def read_encoder_settings(folder: Path) -> Document:
 
 def told_max_tokens(encoder: Document) -> float | None:
     """The limit that a file of the encoder sets, if it does."""
-    for key in ("tokenizer_args", "processor_kwargs"):
+    for key in _OF_TOKENIZER:
         if limit := encoder.section(key).number("model_max_length", None, least=3):
             return limit
     return encoder.number("max_seq_length", None, least=3)
@@ -234,7 +232,7 @@ def _not_done(encoder: Document) -> Iterator[str]:
         elif key == "processing_kwargs":
             section = encoder.section(key)
             yield from (f"{key}.{own}={section[own]!r}" for own in ("text", "common") if section.get(own))
-        elif key not in _ENCODER_KEYS | _WITHOUT_EFFECT and value is not None:
+        elif key not in _ENCODER_KEYS | _WITHOUT_EFFECT | set(_OF_TOKENIZER) and value is not None:
             yield f"{key}={value!r}"
 
 
