@@ -171,6 +171,17 @@ def test_the_other_end_of_a_text_is_not_cut_in_silence(server):
     assert server.post("/embed", left | {"truncation_direction": 1}).status == 400
 
 
+def test_client_of_the_hub_gets_vectors_and_is_told_what_is_not_done(server, engine):
+    from huggingface_hub import InferenceClient
+    from huggingface_hub.errors import HfHubHTTPError
+
+    client = InferenceClient(model=f"{server.url}/embed")
+    vectors = client.feature_extraction("the cat", normalize=True, truncate=True, truncation_direction="right")
+    np.testing.assert_allclose(vectors[0], engine.embed("the cat"), atol=1e-6)
+    with pytest.raises(HfHubHTTPError, match="422"):
+        client.feature_extraction("the cat", truncate=True, truncation_direction="left")
+
+
 def test_fields_that_change_no_vector_and_null_are_no_matter(server):
     plain = server.post("/v1/embeddings", {"input": "cat"}).json()
     extra = {"user": "someone", "dimensions": None, "encoding_format": None, "input_type": None, "task": None}
