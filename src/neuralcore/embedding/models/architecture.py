@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from ..documents import Document
 from ..errors import ModelCorrupt, UnsupportedModel
@@ -33,20 +33,21 @@ CLASS_DEFAULTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """By `model_type`, for those whose defaults are known here."""
 
+T = TypeVar("T")
+
 _REMOTE_KEYS = ("n_embd", "n_layer", "n_head", "n_inner")
 _MOST = 1 << 24  # sizes; more is no encoder, and tables are made of some of them
 
 
 def complete(architecture: Document) -> Document:
-    """config.json with its class's defaults for the keys that it leaves out.
+    """config.json with its class's defaults for the keys that it leaves out; null is no default.
 
     NomicBERT in the words of its repository on the Hub (`n_embd`) has a class of its own, whose defaults are not known.
     """
     if any(key in architecture for key in _REMOTE_KEYS):
         return architecture
     kind = architecture.text("model_type", "")
-    said = {key: value for key, value in architecture.items() if value is not None}
-    return Document(architecture.path, {**architecture, **CLASS_DEFAULTS.get(kind, {}), **said})
+    return Document(architecture.path, {**CLASS_DEFAULTS.get(kind, {}), **architecture})
 
 
 def as_document(architecture: Mapping[str, Any], path: Path) -> Document:
@@ -101,7 +102,7 @@ class Shape:
             n_segments=read_size(values, "type_vocab_size", 0),
             n_buckets=values.integer("relative_attention_num_buckets", 0, least=4, most=_MOST),
             epsilon=read_epsilon(values, "layer_norm_eps"),
-            activation=values.text("hidden_act", "gelu"),
+            activation=_required(values, "hidden_act", values.text("hidden_act", None)),
         )
 
 
@@ -111,10 +112,7 @@ def read_size(values: Document, key: str, default: int | None = None) -> int:
     Raises:
         ModelCorrupt: it is something else, or is not there and has no default.
     """
-    size = values.integer(key, default, least=1, most=_MOST)
-    if size is None:
-        raise ModelCorrupt(str(values.path), expected=f"the key {key!r}", actual="none")
-    return size
+    return _required(values, key, values.integer(key, default, least=1, most=_MOST))
 
 
 def read_heads(values: Document, size_key: str, heads_key: str) -> tuple[int, int]:
@@ -127,7 +125,10 @@ def read_heads(values: Document, size_key: str, heads_key: str) -> tuple[int, in
 
 def read_epsilon(values: Document, key: str) -> float:
     """What LayerNorm adds to a variance: small, and not negative."""
-    epsilon = values.number(key, None, least=0)
-    if epsilon is None:
+    return _required(values, key, values.number(key, None, least=0))
+
+
+def _required(values: Document, key: str, value: T | None) -> T:
+    if value is None:
         raise ModelCorrupt(str(values.path), expected=f"the key {key!r}", actual="none")
-    return epsilon
+    return value

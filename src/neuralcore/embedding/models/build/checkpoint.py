@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...documents import leaves_folder, read_object
-from ...errors import ModelCorrupt
+from ...errors import ModelCorrupt, UnsupportedModel
 from ..tensor_file import TensorFile
 
 Array = NDArray[np.float32]
@@ -39,10 +40,9 @@ class Checkpoint:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        places = _places(path)
-        # A name that has no prefix comes last, and wins.
-        longest_first = sorted(places, key=len, reverse=True)
-        self._places = {_as_known(name): (places[name], name) for name in longest_first}
+        self._places: dict[str, list[tuple[TensorFile, str]]] = defaultdict(list)
+        for name, file in _places(path).items():
+            self._places[_as_known(name)].append((file, name))
 
     def __contains__(self, name: str) -> bool:
         return name in self._places
@@ -59,12 +59,15 @@ class Checkpoint:
 
         Raises:
             ModelCorrupt: no such tensor, another shape, or values that are not finite.
-            UnsupportedModel: it holds something else than floats.
+            UnsupportedModel: it holds something else than floats, or is there by two names.
         """
         name = next((name for name in names if name in self._places), None)
         if name is None:
             raise ModelCorrupt(str(self._path), expected=f"a tensor {' or '.join(names)}", actual="none")
-        file, own_name = self._places[name]
+        (file, own_name), *others = self._places[name]
+        if others:
+            reason = f"it has both {own_name} and {others[0][1]}, which stand for one weight; take out one of them"
+            raise UnsupportedModel(str(self._path), reason)
         actual = file.places[own_name].shape
         fits = len(actual) == len(shape) and all(w in (-1, n) for w, n in zip(shape, actual, strict=True))
         if not fits or 0 in actual:
