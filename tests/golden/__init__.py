@@ -1,4 +1,4 @@
-"""What sentence-transformers and transformers computed: written by golden_vectors.py and golden_graphs.py."""
+"""What sentence-transformers and transformers computed: written by scripts/golden_*.py."""
 
 import json
 import runpy
@@ -34,3 +34,13 @@ def hidden_states(checkpoint: str) -> dict[str, np.ndarray]:
     with np.load(_FOLDER / "graphs.npz") as file:
         names = [name for name in file.files if name.startswith(f"{checkpoint}/")]
         return {name.removeprefix(f"{checkpoint}/"): file[name] for name in names}
+
+
+def tokenizers(n_texts: int) -> list[list[list[int]] | None]:
+    """Ids of the texts in each random folder (tests/tokenizer_folders.py); None where transformers refuses it."""
+    with np.load(_FOLDER / "tokenizers.npz") as file:
+        ends = np.cumsum(np.maximum(file["lengths"], 0))
+        rows = [part.tolist() for part in np.split(file["ids"], ends[:-1])]
+        refused = (file["lengths"] < 0).reshape(-1, n_texts).any(1)
+    starts = range(0, len(rows), n_texts)
+    return [None if no else rows[start : start + n_texts] for start, no in zip(starts, refused, strict=True)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from .models.store import FileRecord, Manifest, Store
 from .native_encoder import NativeEncoder
 from .progress import progress_bar
 from .samples import calibration_texts, verification_texts
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, write_effective
 from .types import Encoder, Precision
 
 _NAME = "int8-native"
@@ -60,7 +59,7 @@ def _make(store: Store, source: Manifest, folder: Path) -> Manifest:
     if original.safetensors_path is None:  # the cache was copied or cleaned in part
         original = ModelFolder(store.fetch(source.source["repository"], revision=source.source["revision"]))
     assert original.safetensors_path is not None
-    shutil.copyfile(source.tokenizer_path, folder / "tokenizer.json")
+    write_effective(source.tokenizer_path, folder / "tokenizer.json")
     path = folder / "model.safetensors"
     config = source.config
     tokenizer = Tokenizer(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from .packed import ensure_packed, runs_natively
 from .progress import progress_bar
 from .quantize import QUANTIZER_VERSION, detect_quantization, quantize_model
 from .samples import verification_texts
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, files_beside, write_effective
 from .types import Precision
 
 LONGEST_SAMPLE = 256
@@ -41,7 +40,7 @@ def ensure_variant(store: Store, source: Manifest, precision: Precision, *, thor
     """
     if precision is Precision.INT8 and runs_natively(store, source):
         return ensure_packed(store, source, thorough=thorough)
-    about = {"quantizer_version": QUANTIZER_VERSION, "weights": _weight_states(source)}
+    about = {"quantizer_version": QUANTIZER_VERSION, "files": _file_states(source)}
     if not source.graph_version and detect_quantization(source.model_path) is precision:
         return source  # an ONNX file used as it was found, and already what is asked for
 
@@ -51,18 +50,20 @@ def ensure_variant(store: Store, source: Manifest, precision: Precision, *, thor
     return store.ensure_variant(source, str(precision), about, make, thorough=thorough)
 
 
-def _weight_states(source: Manifest) -> list[list[str | int]]:
-    """Name, size and time of the files that hold the weights of an ONNX file that is used as it was found: there, the
-    manifest knows the graph only. What was built here, it knows whole, and nothing need be read.
+def _file_states(source: Manifest) -> list[list[str | int]]:
+    """Name, size and time of the files that hold the weights of an ONNX file that is used as it was found, and of those
+    that speak of its tokenizer: there, the manifest knows the graph and tokenizer.json only. What was built here, it
+    knows whole, and nothing need be read.
     """
     if source.graph_version:
         return []
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in external_files(source.model_path)]
+    files = [*external_files(source.model_path), *files_beside(source.tokenizer_path)]
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
 def _make(source: Manifest, precision: Precision, folder: Path) -> Manifest:
     _log.info("making %s of %s", precision, source.config.name)
-    shutil.copyfile(source.tokenizer_path, folder / "tokenizer.json")
+    write_effective(source.tokenizer_path, folder / "tokenizer.json")
     with progress_bar(f"Making {precision} of {source.config.name}", None):
         agreement = quantize_checked(
             source.model_path, folder / "model.onnx", source.tokenizer_path, source.config, precision

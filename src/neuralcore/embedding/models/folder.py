@@ -15,7 +15,7 @@ from .architecture import complete
 from .positions import UNLIMITED, count_positions
 from .steps import Module, Steps, list_modules, read_steps, told_max_tokens
 
-FOLDER_VERSION = 2
+FOLDER_VERSION = 3
 """Raised when what a folder says is read otherwise: configurations that are kept in the cache are then read again."""
 
 SAFETENSORS = "model.safetensors"

@@ -23,10 +23,13 @@ from ..arguments import describe_other
 from ..errors import InputError, OutOfMemory, UnsupportedModel
 from ..types import Lengths, TokenBatch
 from .fast import FastLater
+from .files import files_beside, read_effective, write_effective
 from .pieces import PIECE_CHARACTERS, Pieces
 from .proven import mark_proven
 from .ragged import Ragged, frame, merge
 from .reference import Reference
+
+__all__ = ["Tokenizer", "files_beside", "write_effective"]
 
 T = TypeVar("T")
 
@@ -51,8 +54,9 @@ class Tokenizer:
     """
 
     def __init__(self, path: Path, *, max_tokens: int, lowercase: bool = False) -> None:
-        self._reference = Reference(path, lowercase=lowercase)
-        self._fast = FastLater(path, self._reference)
+        document = read_effective(path)
+        self._reference = Reference(path, lowercase=lowercase, document=document)
+        self._fast = FastLater(path, self._reference, document)
         self._pieces = Pieces(self._reference)
         self._prefix, self._suffix = self._reference.special_tokens()
         self._n_special = len(self._prefix) + len(self._suffix)

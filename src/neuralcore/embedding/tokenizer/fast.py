@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 
@@ -54,10 +56,11 @@ class FastLater:
     Args:
         path: the tokenizer.json.
         reference: what has read it already.
+        document: what to read instead of the file.
     """
 
-    def __init__(self, path: Path, reference: Reference) -> None:
-        self._path, self._reference = path, reference
+    def __init__(self, path: Path, reference: Reference, document: str | None = None) -> None:
+        self._path, self._reference, self._document = path, reference, document
         self._fast: Fast | None = None
         self._n_texts = 0
         self._is_settled = False
@@ -75,18 +78,19 @@ class FastLater:
     def _settle(self) -> None:
         try:
             if not self._is_settled:
-                self._fast = load_fast(self._path, self._reference)
-                self._is_settled = True
+                self._fast = load_fast(self._path, self._reference, self._document)
+                self._is_settled, self._document = True, None
         finally:
             self._lock.release()
 
 
-def load_fast(path: Path, reference: Reference) -> Fast | None:
+def load_fast(path: Path, reference: Reference, document: str | None = None) -> Fast | None:
     """Read a tokenizer.json with tokie; None, and the reason in the log, where Hugging Face has to serve.
 
     Args:
         path: the tokenizer.json.
         reference: what has read it already.
+        document: what to read instead of the file.
     """
     try:
         from tokie import Tokenizer as TokieTokenizer
@@ -97,8 +101,8 @@ def load_fast(path: Path, reference: Reference) -> Fast | None:
         _log.debug("tokenizing without tokie: %s", error)
         return None
     try:
-        doubt = doubt or find_doubt(json.loads(path.read_bytes()))
-        fast = None if doubt else Fast(TokieTokenizer.from_json(str(path)))
+        doubt = doubt or find_doubt(json.loads(path.read_bytes() if document is None else document))
+        fast = None if doubt else Fast(_read(TokieTokenizer.from_json, path, document))
     except (OSError, ValueError, TokieError) as error:
         fast, doubt = None, str(error)
     if fast and not _agree(fast, reference):
@@ -106,6 +110,15 @@ def load_fast(path: Path, reference: Reference) -> Fast | None:
     if doubt:
         _log.info("tokenizing %s without tokie: %s", path, doubt)
     return fast
+
+
+def _read(from_json: Callable[[str], Any], path: Path, document: str | None) -> Any:
+    if document is None:
+        return from_json(str(path))
+    with TemporaryDirectory() as folder:  # tokie reads files only
+        written = Path(folder) / path.name
+        written.write_text(document, encoding="utf-8")
+        return from_json(str(written))
 
 
 def _find_version_doubt() -> str | None:

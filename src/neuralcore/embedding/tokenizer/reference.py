@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from tokenizers import Encoding, normalizers
 from tokenizers import Tokenizer as HfTokenizer
+from tokenizers import normalizers
 
 from ..errors import ModelCorrupt
 from .ragged import Ragged
 
 _PROBE = "a"
 _CHUNK_TEXTS = 128
+T = TypeVar("T")
 _LONG_CHARACTERS = 1_000  # some 0.3 ms: Hugging Face holds the GIL for one text, not for a list
 
 
@@ -55,13 +56,14 @@ class Reference:
     Args:
         path: the tokenizer.json.
         lowercase: lower the case first, unless the file's own normalizer does.
+        document: what to read instead of the file, which is still the one to name.
 
     Raises:
         ModelCorrupt: not a tokenizer.json.
     """
 
-    def __init__(self, path: Path, *, lowercase: bool) -> None:
-        self._inner = _load(path)
+    def __init__(self, path: Path, *, lowercase: bool, document: str | None = None) -> None:
+        self._path, self._inner = path, _load(path, document)
         self._file_padding = self._inner.padding
         self._file_truncation = self._inner.truncation
         self._inner.no_padding()
@@ -89,7 +91,7 @@ class Reference:
 
     def special_tokens(self) -> tuple[list[int], list[int]]:
         """The ids that the file's template puts before and after a text."""
-        encoding = self._inner.encode(_PROBE)
+        encoding = self._translated(lambda: self._inner.encode(_PROBE))
         is_special = encoding.special_tokens_mask
         start = is_special.index(0) if 0 in is_special else len(is_special)
         end = len(is_special) - is_special[::-1].index(0) if 0 in is_special else len(is_special)
@@ -100,9 +102,11 @@ class Reference:
 
         Raises:
             TypeError, UnicodeEncodeError: not a str, or one with lone surrogates.
+            ModelCorrupt: the tokenizer cannot do it.
         """
         if len(texts) == 1 and len(texts[0]) <= _LONG_CHARACTERS:  # no thread pool: 20 us less
-            ids = np.array(self._inner.encode(texts[0], add_special_tokens=False).ids, np.int32)
+            one = self._translated(lambda: self._inner.encode(texts[0], add_special_tokens=False))
+            ids = np.array(one.ids, np.int32)
             return Ragged(ids, np.array([len(ids)], np.int64))
         # An Encoding is many times as large as its ids: few at a time.
         starts = range(0, len(texts), _CHUNK_TEXTS)
@@ -128,13 +132,22 @@ class Reference:
         return normalized, [word for word, _ in self._inner.pre_tokenizer.pre_tokenize_str(normalized)]
 
     def _encode_chunk(self, texts: Sequence[str]) -> list[list[int]]:
-        encodings: list[Encoding] = self._inner.encode_batch_fast(texts, add_special_tokens=False)
+        encodings = self._translated(lambda: self._inner.encode_batch_fast(texts, add_special_tokens=False))
         return [encoding.ids for encoding in encodings]
 
+    def _translated(self, encode: Callable[[], T]) -> T:
+        try:
+            return encode()
+        except (TypeError, UnicodeEncodeError):  # of the text
+            raise
+        except Exception as error:  # of the tokenizer: a token for what is unknown that is no piece, say
+            actual = f"one that fails: {error}"
+            raise ModelCorrupt(str(self._path), expected="a tokenizer for any text", actual=actual) from error
 
-def _load(path: Path) -> HfTokenizer:
+
+def _load(path: Path, document: str | None) -> HfTokenizer:
     try:
-        return HfTokenizer.from_file(str(path))
+        return HfTokenizer.from_file(str(path)) if document is None else HfTokenizer.from_str(document)
     except Exception as error:  # tokenizers raises plain Exception
         actual = "no such file" if not path.exists() else str(error)
         raise ModelCorrupt(str(path), expected="a tokenizer.json", actual=actual) from error

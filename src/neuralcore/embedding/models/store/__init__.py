@@ -209,7 +209,9 @@ class Store:
         source, folder = self._fetch(spec, refresh=refresh)
         about = {"kind": source, "repository": spec.repository, "revision": spec.revision, "folder": str(folder)}
         model = ModelFolder(folder, spec.name)
-        return _prepare(model, target, about, config=spec.config, max_positions=spec.max_positions)
+        return _prepare(
+            model, target, about, config=spec.config, max_positions=spec.max_positions, is_pinned=bool(spec.sha256)
+        )
 
     def _ensure_folder(self, folder: Path, *, thorough: bool) -> Manifest:
         model = ModelFolder(folder)
@@ -265,12 +267,13 @@ def _prepare(
     *,
     config: ModelConfig | None = None,
     max_positions: int | None = None,
+    is_pinned: bool = False,
 ) -> Manifest:
     """Build a model's graph where that can be done, or record the ONNX file that it has."""
     source = {**source, "read_by": FOLDER_VERSION} if config is None else source
     with staged_folder(target) as staging:
         if _can_build(model):
-            manifest = _built(model, staging, source, config or model.config())
+            manifest = _built(model, staging, source, config or model.config(), is_pinned=is_pinned)
         else:
             manifest = _as_found(model, source, config)
         manifest.max_positions = max_positions or manifest.max_positions
@@ -278,13 +281,19 @@ def _prepare(
     return replace(manifest, folder=target)
 
 
-def _built(model: ModelFolder, staging: Path, source: Mapping[str, Any], config: ModelConfig) -> Manifest:
+def _built(
+    model: ModelFolder, staging: Path, source: Mapping[str, Any], config: ModelConfig, *, is_pinned: bool
+) -> Manifest:
+    from ...tokenizer import write_effective
     from ..graph_file import note_origin
 
     assert model.safetensors_path is not None
     onnx_path = staging / "model.onnx"
     build_onnx(model.safetensors_path, model.architecture, config, onnx_path)
-    shutil.copyfile(model.tokenizer_path, staging / "tokenizer.json")
+    if is_pinned:
+        shutil.copyfile(model.tokenizer_path, staging / "tokenizer.json")  # the three files of its registry say all
+    else:
+        write_effective(model.tokenizer_path, staging / "tokenizer.json")
     files = {"model": onnx_path, "weights": staging / "model.onnx.data", "tokenizer": staging / "tokenizer.json"}
     made_from = {"model.safetensors": checkpoint_sha256(model.safetensors_path)}
     note_origin(onnx_path, made_from["model.safetensors"])
