@@ -22,8 +22,11 @@ from neuralcore.embedding import (
 )
 from neuralcore.embedding import convert as convert_module
 from neuralcore.embedding.convert import convert_model
+from neuralcore.embedding.models.export import TorchEncoder
 from neuralcore.embedding.models.folder import ModelFolder, write_config
 from neuralcore.embedding.models.store import make_store, staging_beside
+from neuralcore.embedding.verify import _checkpoint
+from tests import tensor_files
 
 TEXTS = ["the cat sat on the mat", "a big red dog", "", "tree " * 50]
 
@@ -53,6 +56,25 @@ def test_converted_folder_loads_without_the_checkpoint_and_equals_it(tiny_folder
     np.testing.assert_array_equal(vectors(output, tmp_path / "a"), vectors(tiny_folder, tmp_path / "b"))
     written = json.loads((output / "manifest.json").read_bytes())
     assert written["files"].keys() == {"model", "weights", "tokenizer"}
+
+
+def test_checkpoint_in_several_files_is_converted_to_a_folder_without_them(tiny_folder, store, tmp_path):
+    expected = vectors(tiny_folder, tmp_path / "a")
+    tensors = load_file(tiny_folder / "model.safetensors")
+    (tiny_folder / "model.safetensors").unlink()
+    tensor_files.save_shards(tiny_folder, tensors)
+    convert_model(tiny_folder, tmp_path / "out", store=store)
+    assert not list((tmp_path / "out").rglob("*safetensors*"))
+    np.testing.assert_array_equal(vectors(tmp_path / "out", tmp_path / "b"), expected)
+
+
+def test_index_that_leads_out_of_the_folder_is_refused_before_transformers_sees_it(tiny_folder, tmp_path):
+    (tiny_folder / "model.safetensors").rename(tmp_path / "secret.safetensors")
+    index = {"weight_map": {"embeddings.LayerNorm.weight": "../secret.safetensors"}}
+    (tiny_folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    for attempt in (lambda: TorchEncoder(tiny_folder), lambda: _checkpoint(tiny_folder, None, make_store(tmp_path))):
+        with pytest.raises(ModelCorrupt, match="in the model's folder"):
+            attempt()
 
 
 @pytest.mark.parametrize("opset", [18, 21])

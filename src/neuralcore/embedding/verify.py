@@ -12,6 +12,7 @@ from .arguments import check_texts
 from .config import ModelConfig, PoolingStrategy
 from .engine import EmbeddingEngine, PrecisionName
 from .errors import DependencyMissing, EmbeddingError, InputError, UnsupportedModel
+from .models.build.checkpoint import checkpoint_files
 from .models.folder import ModelFolder
 from .models.store import Manifest, Store, make_store
 from .samples import verification_texts
@@ -135,11 +136,13 @@ def _checkpoint(model: str | PathLike[str], revision: str | None, store: Store) 
 
     Raises:
         UnsupportedModel: there is none.
+        ModelCorrupt: its index names files elsewhere.
     """
     folder = expanded(model)
     if not folder.is_dir():
         return store.fetch(str(model), revision=revision)
-    if ModelFolder(folder).safetensors_path:
+    if weights := ModelFolder(folder).safetensors_path:
+        checkpoint_files(weights)  # sentence-transformers opens whatever an index names
         return folder
     origin, origin_revision = _origin(model)
     if origin and (Path(origin).is_dir() or not Path(origin).is_absolute()):

@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..documents import is_there
 from ..errors import DependencyMissing, UnsupportedModel
+from .build.checkpoint import checkpoint_files
+from .folder import SAFETENSORS_INDEX
 
 DEFAULT_OPSET = 18
 
@@ -28,9 +31,12 @@ class TorchEncoder:
     Raises:
         DependencyMissing: PyTorch or transformers is not installed.
         UnsupportedModel: transformers cannot load it, or it gives no hidden states.
+        ModelCorrupt: its weights are said to be elsewhere than in its folder.
     """
 
     def __init__(self, folder: Path) -> None:
+        if is_there(folder / SAFETENSORS_INDEX):
+            checkpoint_files(folder / SAFETENSORS_INDEX)  # transformers opens whatever it names
         self._torch = _import("torch")
         transformers = _import("transformers")
         transformers.utils.logging.disable_progress_bar()  # it would draw one for a load of half a second
@@ -42,7 +48,7 @@ class TorchEncoder:
                     folder, use_safetensors=True, local_files_only=True, trust_remote_code=False,
                     attn_implementation="eager", dtype=self._torch.float32,
                 ).eval()  # fmt: skip
-            except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+            except Exception as error:  # of any kind, such as those of a strict dataclass
                 raise UnsupportedModel(str(folder), f"transformers cannot load it: {_first_line(error)}") from error
 
     def hidden(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
