@@ -18,6 +18,7 @@ from .room import Room
 
 _MOST_HEAD_BYTES = 65_536
 _PIECE_BYTES = 16_384  # given to the parser at a time
+_CLOSE = (b"connection", b"close")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -108,6 +109,7 @@ class Connection(HttpToolsProtocol):
             super().on_headers_complete()
             self._unanswered.append(self.cycle)
             self._keep_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
+            self.cycle.default_headers = [*self.cycle.default_headers, _CLOSE]
             self._enter(_Phase.BUSY)
 
     def on_chunk_header(self) -> None:
@@ -126,7 +128,8 @@ class Connection(HttpToolsProtocol):
             return
         self._moved, self._in_message = True, False
         if not self._deaf:
-            self.cycle.keep_alive = self._keep_alive  # whoever is answered earlier than this has more to say
+            # Whoever is answered earlier than this has more to say, and says it in vain.
+            self.cycle.keep_alive, self.cycle.default_headers = self._keep_alive, self.server_state.default_headers
             super().on_message_complete()
 
     # What uvicorn calls
