@@ -503,6 +503,11 @@ def test_pinned_hash_is_compared_before_a_byte_is_fetched(hub, store, tiny_folde
 # What is needed
 
 
+def test_empty_file_is_fetched(hub, store, tiny_folder):
+    (tiny_folder / "notes.json").write_bytes(b"")
+    assert (store.fetch(REPOSITORY) / "notes.json").read_bytes() == b""
+
+
 def test_shards_of_a_checkpoint_are_fetched(hub, store, tiny_folder):
     shard(tiny_folder)
     (tiny_folder / "model-00003-of-00003.safetensors").write_bytes(b"named by nobody")

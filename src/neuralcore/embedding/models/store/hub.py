@@ -17,7 +17,7 @@ from errno import ENOSPC
 from pathlib import Path
 from posixpath import normpath
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from ...errors import InputError, ModelCorrupt
 from ...external_data import external_names
@@ -26,7 +26,7 @@ from ...settings import expanded
 from ..build import FAMILIES
 from ..folder import SAFETENSORS, ModelFolder
 from ..registry import ModelSpec
-from .files import check_sha256, locked, sync
+from .files import NOT_WRITABLE, check_sha256, locked, sync
 from .hub_cache import CachedRepository
 from .listing import (
     COMMIT,
@@ -34,23 +34,16 @@ from .listing import (
     Listing,
     Stated,
     check_small,
-    checked_commit,
-    checked_hash,
-    checked_size,
     matching,
-    read_siblings,
-    read_tree,
 )  # fmt: skip
+from .remote import Source
 from .transfer import (
     WINDOW_S,
     Answer,
     Head,
     Interrupted,
-    NotThere,
     SourceFailure,
     Stream,
-    ask,
-    ask_json,
     host,
     persistently,
     without_secrets,
@@ -60,7 +53,6 @@ _SMALL_FILES = ["*.json"]
 _SHARDS = f"{SAFETENSORS}.index.json"
 _ONNX_FILES = ["model.onnx*", "onnx/model.onnx*", "0_Transformer/model.onnx*"]
 _CONNECT_TIMEOUT_S = 5
-_MOST_PAGES = 200
 _log = logging.getLogger(__name__)
 
 
@@ -87,7 +79,7 @@ def fetch_snapshot(
     cached = CachedRepository(cache_dir or _default_cache(), spec.repository)
     if local_only:
         return _from_cache(cached, spec)
-    source = _Source(check_endpoint(endpoint), spec.repository, _headers(token))
+    source = Source(check_endpoint(endpoint), spec.repository, _headers(token), _open)
     with transfer_bar(f"{spec.name} from {host(endpoint)}") as bar:
         commit = spec.revision if COMMIT.fullmatch(spec.revision) else source.commit(spec.revision)
         listing = source.listing(commit)
@@ -194,58 +186,10 @@ def _check_pins(spec: ModelSpec, listing: Listing, endpoint: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
-    """One repository on the Hub or on a mirror."""
-
-    endpoint: str
-    repository: str
-    headers: Mapping[str, str]
-
-    @property
-    def host(self) -> str:
-        """Who is asked, for messages."""
-        return host(self.endpoint)
-
-    def commit(self, revision: str) -> str:
-        """The commit of a branch or tag."""
-        return checked_commit(self._revision(revision).get("sha"))
-
-    def listing(self, commit: str) -> Listing:
-        """What a commit holds."""
-        entries: list[Any] = []
-        url: str | None = f"{self._api}/tree/{commit}?recursive=true&expand=false"
-        for _ in range(_MOST_PAGES):
-            try:
-                page, url = ask_json(_open, url or "", self.headers)
-            except NotThere:  # a mirror without this part of the protocol: names now, the rest with each file
-                return read_siblings(self._revision(commit).get("siblings") or [])
-            if not isinstance(page, list):
-                raise SourceFailure(f"{self.host} answers with what is no listing")
-            entries += page
-            if url is None:
-                return read_tree(entries)
-        raise SourceFailure(f"{self.host} lists files without end")
-
-    def address(self, commit: str, name: str) -> str:
-        """Where a file is had."""
-        return f"{self.endpoint}/{self.repository}/resolve/{commit}/{quote(name)}"
-
-    def _revision(self, revision: str) -> Mapping[str, Any]:
-        values, _ = ask_json(_open, f"{self._api}/revision/{quote(revision, safe='')}", self.headers)
-        if not isinstance(values, dict):
-            raise SourceFailure(f"{self.host} answers with what is no description of a model")
-        return values
-
-    @property
-    def _api(self) -> str:
-        return f"{self.endpoint}/api/models/{self.repository}"
-
-
-@dataclass(frozen=True, slots=True)
 class _Fetch:
     """The files of one commit, on their way from a source into the cache."""
 
-    source: _Source
+    source: Source
     cached: CachedRepository
     commit: str
     listing: Listing
@@ -271,8 +215,8 @@ class _Fetch:
         if stated.hash is None and name in self.spec.sha256:
             stated = Stated(stated.size, self.spec.sha256[name])
         if stated.hash is None or stated.size is None:
-            with ask(_open, self.source.address(self.commit, name), self.source.headers, method="HEAD") as answer:
-                told = _told(answer, self.commit)
+            with self.source.file(self.commit, name, method="HEAD") as (_, told):
+                pass
             stated = Stated(told.size if stated.size is None else stated.size, stated.hash or told.hash)
         if stated.hash is None:
             raise SourceFailure(f"{self.source.host} states no hash of {name}: it is not taken unchecked")
@@ -305,25 +249,30 @@ class _Fetch:
 
     def _received(self, name: str, stated: Stated, partial: Path) -> bool:
         """Fetch a file, going on where an earlier run was stopped. False, and nothing is left, if it is another."""
-        persistently(lambda: self._receive(name, stated, partial), progress=lambda: _size(partial))
+        try:
+            persistently(lambda: self._receive(name, stated, partial), progress=lambda: _size(partial))
+        except OSError as error:
+            if error.errno in NOT_WRITABLE:
+                partial.unlink(missing_ok=True)  # a full disk is not kept full
+            raise
         if stated.holds(partial):
             return True
-        partial.unlink()
+        partial.unlink(missing_ok=True)
         return False
 
     def _receive(self, name: str, stated: Stated, partial: Path) -> None:
         start = _size(partial)
-        if stated.size is not None and start >= stated.size:
+        if start and stated.size is not None and start >= stated.size:
             return  # all of it is here, or more than there is: its hash tells
-        url = self.source.address(self.commit, name)
-        with ask(_open, url, self.source.headers, start=start) as answer:
-            _told(answer, self.commit)
+        with self.source.file(self.commit, name, start=start) as (answer, _):
             limit = SMALL_BYTES if stated.size is None else stated.size
             if answer.n_bytes is not None and answer.start + answer.n_bytes != (stated.size or answer.n_bytes):
-                raise SourceFailure(f"{host(url)} sends {answer.n_bytes} bytes of {name}, which has {stated.size}")
+                raise SourceFailure(
+                    f"{self.source.host} sends {answer.n_bytes} bytes of {name}, which has {stated.size}"
+                )
             self._write(answer, partial, limit, name)
         if stated.size is not None and _size(partial) < stated.size:
-            raise Interrupted(f"{host(url)} sent {_size(partial)} of the {stated.size} bytes of {name}")
+            raise Interrupted(f"{self.source.host} sent {_size(partial)} of the {stated.size} bytes of {name}")
 
     def _write(self, answer: Answer, partial: Path, limit: int, name: str) -> None:
         with partial.open("r+b" if answer.start else "wb") as file:
@@ -337,24 +286,6 @@ class _Fetch:
                 self.bar.advance(len(chunk))
             file.flush()
             os.fsync(file.fileno())
-
-
-def _told(answer: Answer, commit: str) -> Stated:
-    """What the headers of a file tell of it.
-
-    Raises:
-        SourceFailure: what cannot be, or of another commit.
-    """
-    headers = answer.stated
-    of = headers.get("x-repo-commit", commit)
-    if checked_commit(of) != commit:
-        raise SourceFailure(f"commit {commit} was asked for, and {of} came")
-    etag = headers.get("x-linked-etag") or headers.get("etag")
-    size = headers.get("x-linked-size", "")
-    return Stated(
-        checked_size(int(size)) if size.isdecimal() else answer.n_bytes,
-        checked_hash(etag.removeprefix("W/").strip('"')) if etag else None,
-    )
 
 
 def _size(path: Path) -> int:
