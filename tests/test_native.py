@@ -24,6 +24,7 @@ from neuralcore.embedding import (
     VerificationFailed,
 )
 from neuralcore.embedding import packed as packed_module
+from neuralcore.embedding.documents import read_object
 from neuralcore.embedding.kernels import choose_isa, compiled_isas, is_usable
 from neuralcore.embedding.models.build.checkpoint import Checkpoint
 from neuralcore.embedding.models.pack import pack_model
@@ -93,7 +94,7 @@ def test_vectors_are_near_those_of_transformers(packed, isa, pooling, normalized
 def test_400_random_texts_are_near_fp32(packed, tmp_path):
     name, path = packed
     maker = checkpoints.MAKERS[name](checkpoints.SEEDS[name])
-    stack = read_stack(Checkpoint(maker.save(tmp_path)), maker.architecture)
+    stack = read_stack(Checkpoint(maker.save(tmp_path)), read_object(tmp_path / "config.json"))
     texts = random_texts(400, 40, seed=3)
     expected = []
     for text in texts:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from neuralcore.embedding import ModelCorrupt
+from neuralcore.embedding.documents import read_object
 from neuralcore.embedding.models.build.checkpoint import Checkpoint
 from neuralcore.embedding.models.pack import can_pack, pack_model
 from neuralcore.embedding.models.pack.families import read_stack
@@ -24,7 +25,7 @@ from tests.golden import hidden_states
 
 def read(name, folder):
     maker = checkpoints.MAKERS[name](checkpoints.SEEDS[name])
-    return read_stack(Checkpoint(maker.save(folder)), maker.architecture)
+    return read_stack(Checkpoint(maker.save(folder)), read_object(folder / "config.json"))
 
 
 @pytest.mark.parametrize("name", checkpoints.MAKERS)
