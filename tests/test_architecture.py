@@ -9,8 +9,8 @@ ROOT = Path(__file__).parents[1] / "src/neuralcore/embedding"
 PACKAGE = "neuralcore.embedding"
 
 LAYERS = [
-    {"errors", "types", "config", "settings", "cpu"},
-    {"pooling", "batch", "providers", "progress", "fingerprint", "samples", "arguments", "documents"},
+    {"errors", "types", "config", "settings", "cpu", "forks"},
+    {"pooling", "batch", "workers", "providers", "progress", "fingerprint", "samples", "arguments", "documents"},
     {"external_data", "healing"},
     {"agreement", "truncation"},
     {"tokenizer"},

@@ -328,12 +328,30 @@ def test_threads_that_come_while_tokie_is_loaded_get_equal_ids(path, reference):
 
 def test_nobody_waits_while_another_thread_or_a_forking_parents_loads_tokie(tiny_path):
     tokenizer = Tokenizer(tiny_path, max_tokens=LIMIT)
-    with tokenizer._fast._lock:
-        work = threading.Thread(target=tokenizer.encode, args=(["the cat"] * fast.WORTH_TEXTS,), daemon=True)
-        work.start()
-        work.join(timeout=60)
-        assert not work.is_alive()
-        assert tokenizer._fast.get(0) is None
+    has_it, is_over = threading.Event(), threading.Event()
+
+    def load() -> None:
+        with tokenizer._fast._lock:
+            has_it.set()
+            is_over.wait()
+
+    loading = threading.Thread(target=load, daemon=True)
+    loading.start()
+    has_it.wait()
+    work = threading.Thread(target=tokenizer.encode, args=(["the cat"] * fast.WORTH_TEXTS,), daemon=True)
+    work.start()
+    work.join(timeout=60)
+    assert not work.is_alive()
+    assert tokenizer._fast.get(0) is None
+    is_over.set()
+    loading.join()
+    assert tokenizer._fast.get(0)
+
+
+def test_lock_that_an_interruption_left_behind_keeps_its_thread_from_nothing(tiny_path):
+    tokenizer = Tokenizer(tiny_path, max_tokens=LIMIT)
+    tokenizer._fast._lock.acquire()
+    tokenizer.encode(["the cat"] * fast.WORTH_TEXTS)
     assert tokenizer._fast.get(0)
 
 

@@ -26,7 +26,7 @@ extern "C" {
 #endif
 
 #define NC_API __attribute__((visibility("default")))
-#define NC_ABI_VERSION 2
+#define NC_ABI_VERSION 3
 #define NC_PANEL 16 /* columns of a panel of packed weights */
 #define NC_GROUP 4  /* neighbours in k that lie side by side in it */
 #define NC_BLOCK 128
@@ -98,13 +98,23 @@ NC_API const nc_kernels *nc_find(const char *name);
 /* Bytes of working memory for a batch; the memory must be aligned to 64 bytes. */
 NC_API size_t nc_workspace_bytes(const nc_model *model, int64_t n_tokens, int64_t longest, int32_t n_threads);
 
-/* A team of the calling thread and n_threads - 1 more; NULL if they cannot be started. One call at a time may use it. */
-NC_API nc_team *nc_start_team(int32_t n_threads);
+/* A team of the calling thread and n_threads - 1 more, which start when it is first used; NULL without memory.
+ *
+ * It is taken and given back inside nc_encode, so nothing that happens between two calls can leave it taken. In a forked child,
+ * where its threads are not, a team of the parent's does nothing, and stopping or freeing it returns at once. */
+NC_API nc_team *nc_make_team(int32_t n_threads);
+
+/* Wait until nobody uses the team, and end its threads. Twice is fine; calls that come later do without it. */
 NC_API void nc_stop_team(nc_team *team);
 
-/* Vectors of a batch: out is float [n_texts][hidden]. team may be NULL: the calling thread alone. */
-NC_API void nc_encode(const nc_kernels *kernels, const nc_model *model, const nc_batch *batch, float *out, void *workspace,
-               nc_team *team);
+/* The same, and its memory: nobody may use it any more. */
+NC_API void nc_free_team(nc_team *team);
+
+/* Vectors of a batch: out is float [n_texts][hidden], workspace what nc_workspace_bytes says for the team's threads. team may be
+ * NULL; if another caller has it, the calling thread works alone. Returns 0, or 1 if the team's threads cannot be started: then
+ * out holds nothing. */
+NC_API int32_t nc_encode(const nc_kernels *kernels, const nc_model *model, const nc_batch *batch, float *out, void *workspace,
+                         nc_team *team);
 
 #ifdef __cplusplus
 }

@@ -53,7 +53,7 @@ size_t nc_workspace_bytes(const nc_model *model, int64_t n_tokens, int64_t longe
     return nc::workspace_bytes(*model, n_tokens, longest, n_threads);
 }
 
-nc_team *nc_start_team(int32_t n_threads) {
+nc_team *nc_make_team(int32_t n_threads) {
     try {
         return new nc_team(n_threads);
     } catch (...) {
@@ -61,10 +61,22 @@ nc_team *nc_start_team(int32_t n_threads) {
     }
 }
 
-void nc_stop_team(nc_team *team) { delete team; }
+void nc_stop_team(nc_team *team) {
+    if (!team->is_left_behind()) team->stop();
+}
 
-void nc_encode(const nc_kernels *kernels, const nc_model *model, const nc_batch *batch, float *out, void *workspace,
-               nc_team *team) {
-    nc::encode(*kernels, *model, *batch, out, workspace, team);
+void nc_free_team(nc_team *team) {
+    if (!team->is_left_behind()) delete team;  // else its memory is all that is here of its threads
+}
+
+int32_t nc_encode(const nc_kernels *kernels, const nc_model *model, const nc_batch *batch, float *out, void *workspace,
+                  nc_team *team) {
+    try {
+        const nc::Taken taken(team);
+        nc::encode(*kernels, *model, *batch, out, workspace, taken.team());
+        return 0;
+    } catch (const nc_team::Unable &) {
+        return 1;
+    }
 }
 }

@@ -1,6 +1,7 @@
 #include "encoder.h"
 
 #include <algorithm>
+#include <functional>
 
 namespace nc {
 namespace {
@@ -202,7 +203,7 @@ void encode(const nc_kernels &kernels, const nc_model &model, const nc_batch &ba
     const Workspace laid_out = lay_out(workspace, model, batch.offsets[batch.n_texts], longest_of(batch), n_threads);
     const auto work = [&](int index) { Worker(kernels, model, batch, laid_out, out, team, index).encode(); };
     if (team)
-        team->run(work);
+        team->run(std::ref(work));
     else
         work(0);
 }

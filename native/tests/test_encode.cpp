@@ -1,7 +1,9 @@
 // The whole encoder through the C interface.
+#include <atomic>
 #include <cstring>
 #include <limits>
 #include <numeric>
+#include <thread>
 
 #include "model.h"
 
@@ -121,20 +123,20 @@ TEST("a text in any batch equals the text alone, bit for bit, on 1 to 4 threads"
         const Texts texts = random_texts(random, {1, 1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 16, 17, 24, 31, 40, 64, 140});
         const Vectors alone = encode_alone(kernels, model.view, texts);
         for (int n_threads = 0; n_threads <= 4; ++n_threads) {  // 0: without a team
-            nc_team *team = n_threads ? nc_start_team(n_threads) : nullptr;
+            nc_team *team = n_threads ? nc_make_team(n_threads) : nullptr;
             for (int round = 0; round < 3; ++round)
                 check_order(kernels, model, texts, alone, shuffled(random, texts.size()), team, std::max(n_threads, 1));
             check_order(kernels, model, texts, alone, {0}, team, std::max(n_threads, 1));
-            if (team) nc_stop_team(team);
+            if (team) nc_free_team(team);
         }
     }
 }
 
 TEST("no text gives no vector") {
     const Model model(suite::kShapes[0]);
-    nc_team *team = nc_start_team(2);
+    nc_team *team = nc_make_team(2);
     CHECK(encode(kernels, model.view, {}).empty() && encode(kernels, model.view, {}, team, 2).empty(), "a vector of nothing");
-    nc_stop_team(team);
+    nc_free_team(team);
 }
 
 TEST("zero, huge, infinite and NaN weights do not crash the encoder") {
@@ -170,4 +172,26 @@ TEST("a NaN in one word's embedding reaches no text without the word") {
     texts[1][4] = 7;
     const Vectors vectors = encode(kernels, damaged.view, texts);
     for (size_t i : {0, 2, 3}) CHECK(same_bits(vectors[i], expected[i]), "text %zu changed", i);
+}
+
+TEST("callers who share a team get the vectors they get alone, also when it is stopped meanwhile") {
+    Random random(36);
+    const Model model(suite::kShapes[0]);
+    const Texts texts = random_texts(random, {3, 9, 17, 30});
+    const Vectors alone = encode_alone(kernels, model.view, texts);
+    nc_team *team = nc_make_team(3);
+    std::atomic<int> n_wrong{0}, n_begun{0};
+    std::vector<std::thread> callers;
+    for (size_t i = 0; i < texts.size(); ++i)
+        callers.emplace_back([&, i] {
+            for (int round = 0; round < 20; ++round) {
+                ++n_begun;
+                n_wrong += !same_bits(encode(kernels, model.view, {texts[i]}, team, 3)[0], alone[i]);
+            }
+        });
+    while (n_begun < 30) std::this_thread::yield();
+    nc_stop_team(team);
+    for (std::thread &caller : callers) caller.join();
+    CHECK(n_wrong == 0, "%d wrong vectors", n_wrong.load());
+    nc_free_team(team);
 }

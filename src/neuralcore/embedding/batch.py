@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from concurrent.futures import Future, wait
 
 import numpy as np
 
@@ -50,14 +48,3 @@ def even_budget(lengths: Lengths, n_threads: int, *, tiny: int) -> int:
     n_tokens, longest = int(lengths.sum()), int(lengths.max())
     fair = math.ceil(n_tokens / n_threads)
     return min(fair, max(tiny, math.ceil(n_tokens / (n_threads * _RUNS_PER_THREAD)) + longest))
-
-
-def wait_all(futures: Sequence[Future[None]]) -> None:
-    """Wait for micro-batches; when one fails, cancel those that have not begun, wait for the others, and raise."""
-    try:
-        for future in futures:
-            future.result()
-    finally:
-        for future in futures:
-            future.cancel()
-        wait(futures)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Lock
+from typing import Literal
 
 import numpy as np
 
-from .batch import even_budget, plan, wait_all
+from .batch import even_budget, plan
 from .config import ModelConfig, PoolingStrategy
 from .errors import InferenceError, OutOfMemory, UnsupportedModel
+from .forks import reset_in_children
 from .pooling import normalize, pool
 from .providers import GpuOptions
 from .session import OnnxSession
 from .types import Advance, Lengths, TokenBatch, Vectors
+from .workers import Room, Workers
 
 # Padded tokens of a micro-batch. On CPU, 128 to 768 are alike on all-MiniLM-L6-v2 (benchmarks/budget.py); of those, 256
 # needs little working memory and little padding. A GPU wants large runs; that number is untested.
@@ -42,7 +44,7 @@ class OnnxEncoder:
         threads: how many threads to use.
         pad_id: token id that fills padding.
         gpu: options of the GPU providers.
-        max_memory_bytes: bound on the working memory of the runs in flight (not the weights); None for no bound.
+        max_memory_bytes: bound on the working memory of all runs in flight (not the weights); None for no bound.
     """
 
     def __init__(
@@ -58,20 +60,23 @@ class OnnxEncoder:
     ) -> None:
         self.device = device
         self.backend = f"onnxruntime {device}"
-        self._config, self._pad_id, self._max_memory_bytes = config, pad_id, max_memory_bytes
-        self._threads = threads
+        self._config, self._pad_id, self._threads = config, pad_id, threads
         self._n_side_by_side = threads if device == "cpu" else 1
+        self._workers = Workers(self._n_side_by_side)
+        self._room = None if max_memory_bytes is None else Room(max_memory_bytes)
         self._budget = _BUDGET_TOKENS.get(device, _GPU_BUDGET_TOKENS)
         gpu = gpu or GpuOptions()
         self._open: Callable[[int], OnnxSession] = lambda n: OnnxSession(path, device=device, n_threads=n, gpu=gpu)
-        self._output, self._pooled = _choose_output(self._start(), config, path)
+        self._is_closed = False
+        self.forget_threads()
+        self._output, self._pooled = _choose_output(self._wide_session(), config, path)
+        reset_in_children(self)
 
-    def _start(self) -> OnnxSession:
-        self._pid, self._lock = os.getpid(), Lock()
+    def forget_threads(self) -> None:
+        """See `forks.HasThreads`: a run would wait for the threads of the parent's sessions for ever."""
+        self._opening = Lock()
+        self._wide: OnnxSession | None = None
         self._narrow: OnnxSession | None = None
-        self._pool: ThreadPoolExecutor | None = None
-        self._wide: OnnxSession | None = self._open(self._threads)
-        return self._wide
 
     def encode(self, tokens: TokenBatch, advance: Advance | None = None) -> Vectors:
         """See `Encoder.encode`.
@@ -92,44 +97,48 @@ class OnnxEncoder:
                 advance(len(rows))
 
         batches = self._plan(tokens.lengths, self._n_side_by_side if side_by_side else 1)
-        if side_by_side:
-            self._run_side_by_side(run, batches)
-        else:
-            for rows in batches:
-                run(rows)
+        self._run_all(run, batches, side_by_side=side_by_side)
         if starved:
-            self._run_alone(tokens, starved, out)
+            self._run_all(lambda rows: self._run_alone(tokens, rows, out), starved, side_by_side=False)
         return out
 
     def close(self) -> None:
         """See `Encoder.close`."""
-        with self._lock:
-            pool, self._pool = self._pool, None
-            self._wide = self._narrow = None
-        if pool:
-            pool.shutdown()
+        self._is_closed = True
+        self._wide = self._narrow = None
+        self._workers.stop()
 
     def _wide_session(self) -> OnnxSession:
-        wide = self._wide
-        if wide is None:
-            raise InferenceError(self.device, "the engine was closed")
-        # Threads do not survive fork(): a run would wait for them for ever. A child opens its own sessions.
-        return wide if self._pid == os.getpid() else self._start()
+        return self._wide or self._open_once("_wide", self._threads)
 
     def _narrow_session(self) -> OnnxSession:
-        with self._lock:
-            self._wide_session()  # closed in the meantime?
-            if self._narrow is None:
-                self._narrow = self._open(1)
-            return self._narrow
+        return self._narrow or self._open_once("_narrow", 1)
 
-    def _run_side_by_side(self, run: Callable[[Lengths], None], batches: list[Lengths]) -> None:
-        with self._lock:
-            self._wide_session()  # closed in the meantime?
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._n_side_by_side, thread_name_prefix="neuralcore")
-            futures = [self._pool.submit(run, rows) for rows in batches]
-        wait_all(futures)
+    def _open_once(self, name: Literal["_wide", "_narrow"], n_threads: int) -> OnnxSession:
+        with self._opening:
+            session: OnnxSession | None = getattr(self, name)
+            if session is None and not self._is_closed:
+                session = self._open(n_threads)
+                setattr(self, name, session)
+        if self._is_closed:  # perhaps meanwhile
+            self._wide = self._narrow = session = None
+        if session is None:
+            raise InferenceError(self.device, "the engine was closed")
+        return session
+
+    def _run_all(self, run: Callable[[Lengths], None], batches: Sequence[Lengths], *, side_by_side: bool) -> None:
+        """Side by side or one after the other; by the workers where they have to share room with other callers'."""
+
+        def run_in_turn(batches: Sequence[Lengths]) -> None:
+            for rows in batches:
+                run(rows)
+
+        if side_by_side:
+            self._workers.run(run, batches)
+        elif self._room:
+            self._workers.run(run_in_turn, [batches])
+        else:
+            run_in_turn(batches)
 
     def _plan(self, lengths: Lengths, n_runs: int) -> list[Lengths]:
         """Micro-batches within the budget and the memory bound, and small enough that every thread gets one.
@@ -142,17 +151,17 @@ class OnnxEncoder:
         budget = self._budget
         if n_runs > 1:
             budget = min(budget, even_budget(lengths, n_runs, tiny=_TINY_TOKENS))
-        if self._max_memory_bytes is not None:
-            budget = min(budget, self._affordable_tokens(lengths))
+        if self._room:
+            budget = min(budget, self._affordable_tokens(self._room, lengths, n_runs))
         return [rows[batch] for batch in plan(lengths[rows], budget)]
 
-    def _affordable_tokens(self, lengths: Lengths) -> int:
+    def _affordable_tokens(self, room: Room, lengths: Lengths, n_runs: int) -> int:
+        """Padded tokens of a run for which all threads find room, or one text runs alone."""
         longest = int(lengths.max())
-        bound = (self._max_memory_bytes or 0) // self._n_side_by_side
-        affordable = bound // _bytes_per_token(self._config.dimension, longest)
+        affordable = room.n_bytes // _bytes_per_token(self._config.dimension, longest)
         if affordable < longest:
-            raise OutOfMemory(1, longest, reason=f"max_memory_bytes={self._max_memory_bytes} is too low for it")
-        return affordable
+            raise OutOfMemory(1, longest, reason=f"max_memory_bytes={room.n_bytes} is too low for it")
+        return max(longest, affordable // n_runs)
 
     def _run(
         self, session: OnnxSession, tokens: TokenBatch, rows: Lengths, out: Vectors, starved: list[Lengths]
@@ -167,17 +176,19 @@ class OnnxEncoder:
             for half in np.array_split(rows, 2):
                 self._run(session, tokens, half, out, starved)
 
-    def _run_alone(self, tokens: TokenBatch, starved: list[Lengths], out: Vectors) -> None:
-        """Run texts that did not fit beside others once more, when nothing runs and no memory is held back."""
+    def _run_alone(self, tokens: TokenBatch, rows: Lengths, out: Vectors) -> None:
+        """Run a text that did not fit beside others once more, when nothing runs and no memory is held back."""
         tiny = TokenBatch(tokens.ids[:1], np.array([0, 1]), np.array([1]))
         wide = self._wide_session()
         for session in filter(None, (self._narrow, wide)):
             self._vectors(session, tiny, np.array([0]), shrink=True)
-        for rows in starved:
-            out[rows] = self._vectors(wide, tokens, rows, shrink=True)
+        out[rows] = self._vectors(wide, tokens, rows, shrink=True)
 
     def _vectors(self, session: OnnxSession, tokens: TokenBatch, rows: Lengths, *, shrink: bool = False) -> Vectors:
-        result = session.run(self._output, session.feeds(*tokens.padded(rows, self._pad_id)), shrink=shrink)
+        ids, mask = tokens.padded(rows, self._pad_id)
+        n_bytes = ids.size * _bytes_per_token(self._config.dimension, ids.shape[1])
+        with self._room.hold(n_bytes) if self._room else nullcontext():
+            result = session.run(self._output, session.feeds(ids, mask), shrink=shrink)
         if not self._pooled:
             result = result if result.ndim == 2 else pool(result, tokens.lengths[rows], self._config.pooling)
             result = normalize(result) if self._config.normalize else result

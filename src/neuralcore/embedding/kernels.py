@@ -22,7 +22,7 @@ from .errors import InferenceError, ProviderUnavailable
 from .models.pack.check import ACTIVATIONS
 from .types import TokenBatch, Vectors
 
-_ABI_VERSION = 2
+_ABI_VERSION = 3
 _PORTABLE = "scalar"  # for tests: ONNX Runtime's INT8 is faster
 _ALIGNMENT = 64
 _FILES = ("libneuralcore.so", "libneuralcore.dylib")
@@ -213,7 +213,7 @@ class NativeModel:
             float32 (n, hidden).
 
         Raises:
-            InferenceError: a vector is not finite.
+            InferenceError: a vector is not finite, or the team's threads cannot be started.
         """
         library = _library()
         assert library is not None
@@ -222,7 +222,7 @@ class NativeModel:
         batch = _Batch(
             _pointer_to(tokens.ids), _pointer_to(positions), _pointer_to(tokens.offsets), n_texts=len(tokens)
         )
-        library.nc_encode(
+        failed = library.nc_encode(
             self._kernels,
             ctypes.byref(self._model),
             ctypes.byref(batch),
@@ -230,6 +230,8 @@ class NativeModel:
             workspace.ctypes.data + start,
             team.handle if team else None,
         )
+        if failed and team:
+            raise InferenceError("native", f"{team.n_threads} threads cannot be started; pass threads=1")
         if not np.isfinite(out).all():
             raise InferenceError(
                 f"native {self.isa}", "a vector is not finite: the model's weights are damaged", finite=False
@@ -238,28 +240,31 @@ class NativeModel:
 
 
 class Team:
-    """Threads that share the work of one run. One run at a time.
+    """Threads that share the work of one run; they start with the first one. While one caller has them, others do
+    without. The library takes them and gives them back, so that no signal handler can come between.
 
     Args:
         n_threads: the calling one included.
 
     Raises:
-        InferenceError: they cannot be started.
+        MemoryError: there is none.
     """
 
     def __init__(self, n_threads: int) -> None:
         library = _library()
         assert library is not None
-        self.handle = library.nc_start_team(n_threads)
+        self._stop, self._free = library.nc_stop_team, library.nc_free_team
+        self.n_threads, self.handle = n_threads, library.nc_make_team(n_threads)
         if not self.handle:
-            raise InferenceError("native", f"{n_threads} threads cannot be started; pass threads=1")
+            raise MemoryError("no memory for a team of threads")
 
     def stop(self) -> None:
-        """End the threads. Never in a forked child, where they are not."""
-        library, handle = _library(), self.handle
-        self.handle = None
-        if library and handle:
-            library.nc_stop_team(handle)
+        """Wait for who uses them, and end the threads; runs that come later do without. Twice is fine."""
+        self._stop(self.handle)
+
+    def __del__(self) -> None:
+        if handle := getattr(self, "handle", None):
+            self._free(handle)
 
 
 @cache
@@ -269,15 +274,18 @@ def _library() -> Any:
     if path is None:
         return None
     library = ctypes.CDLL(str(path))
+    if library.nc_abi_version() != _ABI_VERSION:
+        return None
     library.nc_compiled.restype = c_char_p
     library.nc_find.argtypes, library.nc_find.restype = [c_char_p], c_void_p
     library.nc_workspace_bytes.argtypes = [POINTER(_Model), c_int64, c_int64, c_int32]
     library.nc_workspace_bytes.restype = c_size_t
-    library.nc_start_team.argtypes, library.nc_start_team.restype = [c_int32], c_void_p
+    library.nc_make_team.argtypes, library.nc_make_team.restype = [c_int32], c_void_p
     library.nc_stop_team.argtypes, library.nc_stop_team.restype = [c_void_p], None
+    library.nc_free_team.argtypes, library.nc_free_team.restype = [c_void_p], None
     library.nc_encode.argtypes = [c_void_p, POINTER(_Model), POINTER(_Batch), _Floats, c_void_p, c_void_p]
-    library.nc_encode.restype = None
-    return library if library.nc_abi_version() == _ABI_VERSION else None
+    library.nc_encode.restype = c_int32
+    return library
 
 
 def _library_path() -> Path | None:

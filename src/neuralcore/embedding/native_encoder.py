@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
-from threading import Lock, local
+from threading import local
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .batch import even_budget, plan, wait_all
+from .batch import even_budget, plan
 from .config import ModelConfig
 from .errors import InferenceError, OutOfMemory, UnsupportedModel
+from .forks import reset_in_children
 from .kernels import NativeModel, Team
 from .models.pack.file import open_model
 from .models.pack.positions import position_ids
 from .types import Advance, Lengths, TokenBatch, Vectors
+from .workers import Room, Workers
 
 BUDGET_TOKENS = 256
 """Of a group of texts: fewer read the weights again too often, more leave the cache (benchmarks/budget.py)."""
@@ -34,7 +33,7 @@ class NativeEncoder:
         path: the packed file (models/pack/).
         config: pooling and normalisation.
         threads: how many threads to use.
-        max_memory_bytes: bound on the working memory of the runs in flight; None for no bound.
+        max_memory_bytes: bound on the working memory of all runs in flight; None for no bound.
 
     Raises:
         ModelCorrupt: the file is damaged.
@@ -58,13 +57,14 @@ class NativeEncoder:
             )
         self.isa, self.max_tokens = self._native.isa, self._native.max_tokens
         self.backend = f"native {self.isa}"
-        self._threads, self._max_memory_bytes = threads, max_memory_bytes
-        self._start()
+        self._threads, self._workers = threads, Workers(threads)
+        self._room = None if max_memory_bytes is None else Room(max_memory_bytes)
+        self.forget_threads()
+        reset_in_children(self)
 
-    def _start(self) -> None:
-        self._pid, self._lock, self._team_lock = os.getpid(), Lock(), Lock()
-        self._pool: ThreadPoolExecutor | None = None
-        self._team: Team | None = None
+    def forget_threads(self) -> None:
+        """See `forks.HasThreads`."""
+        self._team = Team(self._threads) if self._threads > 1 else None
         self._workspaces = local()
 
     def encode(self, tokens: TokenBatch, advance: Advance | None = None) -> Vectors:
@@ -78,16 +78,15 @@ class NativeEncoder:
         _check(tokens, native)
         out = np.zeros((len(tokens), native.hidden), np.float32)
         groups = self._plan(native, tokens.lengths)
+        team = self._team if len(groups) == 1 else None
 
-        def run(rows: Lengths, team: Team | None = None) -> None:
+        def run(rows: Lengths) -> None:
             out[rows] = self._run(native, tokens.take(rows), team)
             if advance:
                 advance(len(rows))
 
-        if len(groups) == 1 and self._threads > 1:
-            self._run_together(run, groups[0])
-        elif len(groups) > 1 and self._threads > 1:
-            self._run_side_by_side(run, groups)
+        if self._room or (len(groups) > 1 and self._threads > 1):
+            self._workers.run(run, groups)
         else:
             for rows in groups:
                 run(rows)
@@ -95,25 +94,15 @@ class NativeEncoder:
 
     def close(self) -> None:
         """See `Encoder.close`."""
-        with self._lock:
-            pool, self._pool, self._native = self._pool, None, None
-        if pool:
-            pool.shutdown()
-        with self._team_lock:
-            team, self._team = self._team, None
-            if team and self._pid == os.getpid():
-                team.stop()
-
-    def __del__(self) -> None:
-        if getattr(self, "_team", None) and self._pid == os.getpid():
-            self.close()
+        self._native = None
+        self._workers.stop()
+        if self._team:
+            self._team.stop()
 
     def _opened(self) -> NativeModel:
         native = self._native
         if native is None:
             raise InferenceError("native", "the engine was closed")
-        if self._pid != os.getpid():  # threads do not survive fork(): a child starts its own
-            self._start()
         return native
 
     def _plan(self, native: NativeModel, lengths: Lengths) -> list[Lengths]:
@@ -122,55 +111,42 @@ class NativeEncoder:
         if not len(rows):
             return []
         lengths = lengths[rows]
-        if len(rows) < self._threads and lengths.sum() < _TINY_TOKENS * self._threads:
+        n_tokens, longest = int(lengths.sum()), int(lengths.max())
+        if not self._fits(native, longest, longest):
+            reason = f"max_memory_bytes={self._room and self._room.n_bytes} is too low for it"
+            raise OutOfMemory(1, longest, reason=reason)
+        is_little = len(rows) < self._threads and n_tokens < _TINY_TOKENS * self._threads
+        if is_little and self._fits(native, n_tokens, longest):
             return [rows]  # by all threads together
         budget = self.budget_tokens
         if self._threads > 1:
             budget = min(budget, even_budget(lengths, self._threads, tiny=_TINY_TOKENS))
-        while budget > 1 and self._n_bytes(native, budget, int(lengths.max())) > (self._max_memory_bytes or math.inf):
-            budget //= 2
+        while budget > 1 and not self._fits(native, max(budget, longest), longest, n_runs=self._threads):
+            budget //= 2  # until all threads find room, or each text runs alone
         return [rows[group] for group in plan(lengths, budget)]
 
-    def _n_bytes(self, native: NativeModel, budget: int, longest: int) -> int:
-        return native.workspace_bytes(max(budget, longest), longest, 1) * self._threads
-
-    def _run_together(self, run: Callable[[Lengths, Team | None], None], rows: Lengths) -> None:
-        """By all threads, unless another caller has them."""
-        if not self._team_lock.acquire(blocking=False):
-            return run(rows, None)
-        try:
-            self._team = self._team or Team(self._threads)
-            return run(rows, self._team)
-        finally:
-            self._team_lock.release()
-
-    def _run_side_by_side(self, run: Callable[[Lengths], None], groups: list[Lengths]) -> None:
-        with self._lock:
-            self._opened()  # closed in the meantime?
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="neuralcore")
-            futures = [self._pool.submit(run, rows) for rows in groups]
-        wait_all(futures)
+    def _fits(self, native: NativeModel, n_tokens: int, longest: int, *, n_runs: int = 1) -> bool:
+        return self._room is None or n_runs * native.workspace_bytes(n_tokens, longest, 1) <= self._room.n_bytes
 
     def _run(self, native: NativeModel, tokens: TokenBatch, team: Team | None) -> Vectors:
         longest = int(tokens.lengths.max())
-        n_bytes = native.workspace_bytes(len(tokens.ids), longest, self._threads if team else 1)
+        n_bytes = native.workspace_bytes(len(tokens.ids), longest, team.n_threads if team else 1)
+        if self._room and n_bytes > self._room.n_bytes:  # of more threads: one alone fits, as was planned
+            n_bytes, team = native.workspace_bytes(len(tokens.ids), longest, 1), None
         positions = position_ids(tokens.ids, tokens.offsets, native.pad_position)
-        bound = self._max_memory_bytes
-        if bound is not None and n_bytes > bound:
-            raise OutOfMemory(len(tokens), longest, reason=f"max_memory_bytes={bound} is too low for it")
-        try:
-            workspace = self._workspace(n_bytes)
-        except MemoryError as error:
-            raise OutOfMemory(len(tokens), longest, str(error)) from error
-        return native.encode(tokens, positions, workspace, team)
+        with self._room.hold(n_bytes) if self._room else nullcontext():
+            try:
+                workspace = self._workspace(n_bytes)
+            except MemoryError as error:
+                raise OutOfMemory(len(tokens), longest, str(error)) from error
+            return native.encode(tokens, positions, workspace, team)
 
     def _workspace(self, n_bytes: int) -> NDArray[np.uint8]:
         kept: NDArray[np.uint8] | None = getattr(self._workspaces, "kept", None)
         if kept is not None and len(kept) >= n_bytes:
             return kept
         workspace = np.empty(n_bytes, np.uint8)
-        if n_bytes <= _KEPT_BYTES:
+        if n_bytes <= _KEPT_BYTES and self._room is None:  # what is kept would count as held
             self._workspaces.kept = workspace
         return workspace
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import weakref
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from . import settings
 from .errors import InferenceError, ModelCorrupt, OutOfMemory, ProviderUnavailable, UnsupportedModel
 from .external_data import external_files
+from .forks import reset_in_children
 from .providers import GpuOptions, provider_list
 
 with settings.without_telemetry():
@@ -37,17 +36,6 @@ def _runtime_errors() -> tuple[type[BaseException], ...]:
 
 _RUNTIME_ERRORS = _runtime_errors()
 _RUN_ERRORS: tuple[type[BaseException], ...] = (MemoryError, *_RUNTIME_ERRORS)
-
-
-def _abandon_sessions() -> None:
-    """In a forked child: never destroy the parent's sessions. Their threads are not here, and would be waited for."""
-    for session in _LIVE:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session._session))
-
-
-_LIVE: weakref.WeakSet[OnnxSession] = weakref.WeakSet()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_sessions)
 
 
 def _shrinking() -> ort.RunOptions:
@@ -79,7 +67,7 @@ class OnnxSession:
         if device != "cpu":
             ort.preload_dlls()  # finds CUDA and cuDNN that came as Python packages
         self._session = _open(path, _options(n_threads), providers)
-        _LIVE.add(self)
+        reset_in_children(self)
         self.provider: str = self._session.get_providers()[0]
         if self.provider != providers[0][0]:
             available = ort.get_available_providers()
@@ -88,6 +76,10 @@ class OnnxSession:
         self.inputs: dict[str, type[np.integer[Any]]] = _input_types(self._session.get_inputs(), path)
         self.outputs: dict[str, list[Any]] = {node.name: node.shape for node in self._session.get_outputs()}
         self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
+
+    def forget_threads(self) -> None:
+        """See `forks.HasThreads`: never destroy it in a child. Its threads are not here, and would be waited for."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
 
     def feeds(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, NDArray[np.integer[Any]]]:
         """The inputs of a run, those that this model takes.

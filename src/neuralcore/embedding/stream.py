@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
 from .errors import OutOfMemory
 from .types import TokenBatch, Vectors
+from .workers import Workers
 
 WINDOW_TEXTS = 1024
 """Texts of a window. Sorting by length within so many leaves little padding."""
@@ -62,14 +63,21 @@ def encode_windows(
     """
     first = 0
     tokens: TokenBatch | None = None
-    with ThreadPoolExecutor(1, thread_name_prefix="neuralcore-tokenize") as pool:
+    worker = Workers(1)
+    try:
         for window in windows(texts):
             if tokens is None:
                 tokens = tokenize(window, first)
             else:
-                following = pool.submit(tokenize, window, first)
+                following = worker.begin(partial(_apply, tokenize), [(window, first)])
                 yield encode(tokens)
-                tokens = following.result()
+                (tokens,) = following.finish()
             first += len(window)
         if tokens is not None:
             yield encode(tokens)
+    finally:
+        worker.stop()
+
+
+def _apply(tokenize: Callable[[list[str], int], TokenBatch], window: tuple[list[str], int]) -> TokenBatch:
+    return tokenize(*window)

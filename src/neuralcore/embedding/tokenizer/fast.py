@@ -9,11 +9,13 @@ from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 import numpy as np
 
+from ..forks import reset_in_children
+from ..workers import Workers
 from .proven import find_doubt, proven_ranges
 from .ragged import Ragged
 from .reference import Reference
@@ -64,21 +66,31 @@ class FastLater:
         self._fast: Fast | None = None
         self._n_texts = 0
         self._is_settled = False
-        self._lock = Lock()
+        self.forget_threads()
+        reset_in_children(self)
+
+    def forget_threads(self) -> None:
+        """See `forks.HasThreads`."""
+        # One that a signal handler's exception left locked is open to the same thread, and the others go on without.
+        self._lock = RLock()
 
     def get(self, n_texts: int) -> Fast | None:
         """What to tokenize so many more texts with, or None for the reference."""
         if not self._is_settled:
             self._n_texts += n_texts
-            # While one thread loads, others go on without; a child forked meanwhile would wait for ever.
+            # While one thread loads, others go on without.
             if self._n_texts >= WORTH_TEXTS and self._lock.acquire(blocking=False):
                 self._settle()
         return self._fast
 
+    def _load(self, path: Path) -> Fast | None:
+        return load_fast(path, self._reference, self._document)
+
     def _settle(self) -> None:
         try:
             if not self._is_settled:
-                self._fast = load_fast(self._path, self._reference, self._document)
+                # In a thread of its own: what a signal handler raises while tokie loads would come out as its panic.
+                self._fast = Workers(1).run(self._load, [self._path])[0]
                 self._is_settled, self._document = True, None
         finally:
             self._lock.release()
