@@ -19,10 +19,8 @@ def run(arguments: Sequence[object], *, closed: Sequence[int] = (), **options) -
     command = [*COMMAND, *map(str, arguments)]
     if closed:
         command = ["bash", "-c", f'exec "$@" {" ".join(_CLOSED[number] for number in closed)}', "bash", *command]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    if "stdin" not in options:
-        options.setdefault("input", b"")
-    return subprocess.run(command, check=False, timeout=60, **{**pipes, **options})
+    streams = {"input": b"", "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.run(command, check=False, timeout=60, **streams)
 
 
 def start(arguments: Sequence[object], **options) -> subprocess.Popen:

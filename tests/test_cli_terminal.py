@@ -99,10 +99,28 @@ def test_closed_terminal_leaves_nothing_and_the_code_that_shells_know(options, t
 def test_second_signal_does_not_end_the_tidying_up_that_the_first_began(monkeypatch):
     handlers = {}
     monkeypatch.setattr(process.signal, "signal", handlers.__setitem__)
+    monkeypatch.setattr(process, "_received", [])
     with pytest.raises(SystemExit) as caught:
         process._leave(signal.SIGTERM, None)
     assert caught.value.code == 128 + signal.SIGTERM
-    assert handlers == {signal.SIGTERM: signal.SIG_IGN, signal.SIGHUP: signal.SIG_IGN}
+    assert handlers == dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_that_an_import_makes_an_error_of_is_still_a_signal(monkeypatch, capfd, number):
+    """As when Ctrl-C comes while an extension module initializes itself."""
+
+    def broken(_):
+        try:
+            process._leave(number, None)
+        except BaseException as error:
+            raise ImportError("initialization failed") from error
+
+    monkeypatch.setattr(process, "_run", broken)
+    monkeypatch.setattr(process, "_received", [])
+    monkeypatch.setattr(process.signal, "signal", lambda *_: None)
+    assert process.run([]) == 128 + number
+    assert capfd.readouterr() == ("", "")
 
 
 def test_hanging_up_is_ignored_where_nohup_says_so(options, tmp_path):

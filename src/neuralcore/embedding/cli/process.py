@@ -16,7 +16,10 @@ from . import streams
 
 _FAILED = 1
 _SIGNALLED = 128  # and the signal's number: what a shell says of a program that a signal ended
+_INTERRUPTED = _SIGNALLED + signal.SIGINT
 _READER_LEFT = _SIGNALLED + 13  # SIGPIPE, which Windows has not
+
+_received: list[int] = []
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -26,8 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _heed_signals()
         warnings.showwarning = lambda message, *_, **__: streams.tell(f"warning: {message}")
         code = run(sys.argv[1:] if arguments is None else list(arguments))
-    finally:
         _unheed_signals()
+    except KeyboardInterrupt:  # before or behind `run`
+        code = _INTERRUPTED
     sys.exit(code)
 
 
@@ -36,12 +40,16 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return _run(arguments)
     except KeyboardInterrupt:
-        return _SIGNALLED + signal.SIGINT
+        return _INTERRUPTED
     except BrokenPipeError:
         streams.discard(sys.stdout)
         return _READER_LEFT
-    except (EmbeddingError, OSError, MemoryError) as error:
-        return _report(error, with_place="--debug" in arguments)
+    except Exception as error:
+        if _received:  # it is the signal's: Python's import, for one, makes an ImportError of it
+            return _SIGNALLED + _received[0]
+        if isinstance(error, (EmbeddingError, OSError, MemoryError)):
+            return _report(error, with_place="--debug" in arguments)
+        raise
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -85,24 +93,27 @@ def _reason(error: EmbeddingError | OSError | MemoryError) -> str:
 
 
 def _heed_signals() -> None:
-    """Unwind when stopped by `kill`, a container's end or a closed terminal, so that half-made files go."""
+    """Unwind when stopped by Ctrl-C, `kill`, a container's end or a closed terminal, so that half-made files go."""
     for number in _stopping():
-        if signal.getsignal(number) is not signal.SIG_IGN:  # by `nohup`, which means it
+        if signal.getsignal(number) is not signal.SIG_IGN:  # by `nohup` or for a job in the background: it is meant
             signal.signal(number, _leave)
 
 
 def _unheed_signals() -> None:
     """All is unwound: what stops the process now may stop it at once, and need not be told as a defect."""
-    for number in (signal.SIGINT, *_stopping()):
+    for number in _stopping():
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
 
 
 def _stopping() -> list[signal.Signals]:
-    return [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 
 def _leave(number: int, _: object) -> NoReturn:
+    _received.append(number)
+    if number == signal.SIGINT:  # a second Ctrl-C is of somebody who does not want to wait for the tidying up
+        raise KeyboardInterrupt
     for other in _stopping():
         signal.signal(other, signal.SIG_IGN)  # a second one would end the tidying up that the first began
     raise SystemExit(_SIGNALLED + number)
