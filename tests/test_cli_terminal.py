@@ -184,12 +184,13 @@ def test_disk_that_fills_up_is_named_and_nothing_is_left(options, tmp_path, endi
 def test_next_run_removes_what_a_killed_one_left_and_nothing_of_a_living_one(options, tmp_path):
     arguments = ["embed", *options, "-o", tmp_path / "o.npy"]
     with command.start(arguments) as killed:
-        command.wait_for(lambda: len(command.names(tmp_path)) == 1)
+        command.wait_for(lambda: list(tmp_path.glob("*/o.npy")))
         killed.kill()
     left = command.names(tmp_path)
     assert len(left) == 1
+    (tmp_path / ".partial-o.npy-killed-before-it-had-its-lock").mkdir()
     with command.start(arguments) as living:
-        command.wait_for(lambda: command.names(tmp_path) not in ([], left))
+        command.wait_for(lambda: not (tmp_path / left[0]).exists() and list(tmp_path.glob("*/o.npy")))
         assert len(command.names(tmp_path)) == 1  # that of the killed one is gone
         assert command.run(["embed", *options, "cat", "dog", "-o", tmp_path / "o.npy"]).returncode == 0
         assert len(command.names(tmp_path)) == 2

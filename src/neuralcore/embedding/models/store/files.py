@@ -175,21 +175,34 @@ def staging_beside(target: Path) -> Iterator[Path]:
     missing = [folder for folder in target.parents if not folder.exists()]  # the deepest first
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f"{_PARTIAL}{target.name}-"
-    for leftover in target.parent.glob(f"{escape(prefix)}*/{_LOCK}"):
+    for leftover in target.parent.glob(f"{escape(prefix)}*"):
         _remove_unless_locked(leftover)
-    staging = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+    staging, lock = _make_locked(prefix, target.parent)
     try:
-        with FileLock(staging / _LOCK):
-            yield staging
+        yield staging
     finally:
+        lock.release()
         shutil.rmtree(staging, ignore_errors=True)
         for folder in missing:
             with suppress(OSError):  # not empty: what was made is in it
                 folder.rmdir()
 
 
-def _remove_unless_locked(lock: Path) -> None:
+def _make_locked(prefix: str, parent: Path) -> tuple[Path, FileLock]:
+    """A new folder with its lock held; another one where somebody took it for a leftover before it was locked."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        lock = FileLock(folder / _LOCK)
+        with suppress(FileNotFoundError):
+            lock.acquire()
+            return folder, lock
+
+
+def _remove_unless_locked(folder: Path) -> None:
     with suppress(Timeout, OSError):
-        with FileLock(lock, timeout=0):
-            pass
-        shutil.rmtree(lock.parent, ignore_errors=True)
+        if not (folder / _LOCK).exists():
+            folder.rmdir()  # of a process that was killed before it had its lock; not if it has it by now
+            return
+        with FileLock(folder / _LOCK, timeout=0):
+            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)  # where an open file cannot be removed
