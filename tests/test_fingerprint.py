@@ -24,9 +24,10 @@ from tests import tiny_model
 STORED = Fingerprint(
     model="m", weights="aa11", pooling="mean", normalize=True, query_prefix="q: ", document_prefix="d: ",
     precision="fp32", dimension=384, max_tokens=256,
+    tokenizer="ee55",
 )  # fmt: skip
 DECISIVE = {"weights": "bb22", "pooling": "cls", "normalize": False, "query_prefix": "", "document_prefix": "",
-            "dimension": 128, "default_prefix": "x: "}  # fmt: skip
+            "dimension": 128, "default_prefix": "x: ", "tokenizer": "ff66"}  # fmt: skip
 HARMLESS = {"model": "other name", "precision": "int8", "max_tokens": 128}
 
 
@@ -53,9 +54,26 @@ def test_what_keeps_the_space_is_refused_only_if_strict(field):
 def test_space_changes_with_what_is_refused_and_with_nothing_else():
     """The digest is what Chroma's collections are known by: written down, so that no version changes it unseen."""
     told = {"dimension": 384, "document_prefix": "d: ", "normalize": True, "pooling": "mean", "query_prefix": "q: "}
-    assert STORED.space == sha256(json.dumps({**told, "weights": "aa11"}).encode()).hexdigest()
+    assert STORED.space == sha256(json.dumps({**told, "tokenizer": "ee55", "weights": "aa11"}).encode()).hexdigest()
     assert {replace(STORED, **{field: HARMLESS[field]}).space for field in HARMLESS} == {STORED.space}
     assert len({replace(STORED, **{field: DECISIVE[field]}).space for field in DECISIVE}) == len(DECISIVE)
+
+
+def test_fingerprint_of_an_earlier_version_says_nothing_of_the_tokenizer_and_passes():
+    told = {name: value for name, value in asdict(STORED).items() if name != "tokenizer"}
+    check_fingerprint(json.dumps(told), STORED, strict=True)
+
+
+@pytest.mark.parametrize("settings", [{"do_lower_case": False}, {"truncation_side": "left"}])
+def test_engines_of_one_model_with_other_settings_of_its_tokenizer_are_told_apart(tiny_folder, tmp_path, settings):
+    def fingerprint():
+        with EmbeddingEngine.from_pretrained(tiny_folder, cache_dir=tmp_path / "cache") as engine:
+            return engine.fingerprint
+
+    before = fingerprint()
+    (tiny_folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", **settings}))
+    with pytest.raises(FingerprintMismatch, match="tokenizer"):
+        check_fingerprint(before, fingerprint())
 
 
 def test_every_field_is_decided():

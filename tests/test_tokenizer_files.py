@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from contextlib import suppress
 
 import numpy as np
@@ -11,7 +12,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as HfTokenizer
 
+from neuralcore.embedding import EmbeddingEngine
+from neuralcore.embedding.convert import convert_model
 from neuralcore.embedding.errors import EmbeddingError, ModelCorrupt, UnsupportedModel
+from neuralcore.embedding.models.folder import ModelFolder
+from neuralcore.embedding.models.store import make_store
 from neuralcore.embedding.tokenizer import Tokenizer, fast, files_beside, write_effective
 from neuralcore.embedding.tokenizer.files import read_effective
 from tests import golden, tiny_model, tokenizer_folders
@@ -195,6 +200,61 @@ def test_tokenizer_that_fails_on_a_text_is_damaged(folder):
     change(folder, SETTINGS, tokenizer_class="PreTrainedTokenizerFast", unk_token=...)
     with pytest.raises(ModelCorrupt, match="fails"):
         Tokenizer(folder / FILE, max_tokens=32).encode(["a", "\u4e2d"])
+
+
+def onnx_folder(folder, tmp_path):
+    """A folder whose encoder is an ONNX file, used where it lies."""
+    with EmbeddingEngine.from_pretrained(folder, cache_dir=tmp_path / "built") as engine:
+        for path in engine._model_path.parent.glob("model.onnx*"):
+            shutil.copyfile(path, folder / path.name)
+    (folder / "model.safetensors").unlink()
+    return folder
+
+
+def differ(engine) -> bool:
+    """Whether the tokenizer tells upper case from lower."""
+    upper, lower = engine.embed_batch(["CAT", "cat"])
+    return not np.array_equal(upper, lower)
+
+
+def test_onnx_file_used_where_it_lies_and_files_passed_by_path_obey_the_settings(tmp_path):
+    folder = onnx_folder(rich(tmp_path / "model"), tmp_path)
+    with EmbeddingEngine.from_pretrained(folder, cache_dir=tmp_path / "cache") as engine:
+        assert not differ(engine)
+    change(folder, SETTINGS, do_lower_case=False)
+    with EmbeddingEngine.from_pretrained(folder, cache_dir=tmp_path / "cache") as engine:
+        assert differ(engine)
+    with EmbeddingEngine(folder / "model.onnx", folder / FILE) as engine:
+        assert differ(engine)
+
+
+@pytest.mark.parametrize("is_onnx", [False, True])
+def test_other_precisions_are_made_anew_when_the_settings_change(tmp_path, is_onnx):
+    folder = rich(tmp_path / "model")
+    if is_onnx:
+        onnx_folder(folder, tmp_path)
+    for is_cased in (False, True, False):
+        change(folder, SETTINGS, do_lower_case=not is_cased)
+        with EmbeddingEngine.from_pretrained(folder, cache_dir=tmp_path / "cache", precision="fp16") as engine:
+            assert differ(engine) == is_cased
+
+
+def test_converted_folder_says_what_its_source_says(tmp_path, monkeypatch):
+    monkeypatch.setattr("neuralcore.embedding.convert.torch_is_installed", lambda: False)
+    folder, store = rich(tmp_path / "model"), make_store(tmp_path / "cache", offline=True)
+    change(folder, "sentence_bert_config.json", tokenizer_args={"do_lower_case": False, "model_max_length": 9})
+    convert_model(folder, tmp_path / "converted", store=store)
+    with EmbeddingEngine.from_pretrained(tmp_path / "converted", cache_dir=tmp_path / "cache") as engine:
+        assert differ(engine)
+        assert engine.max_tokens == 9
+
+
+def test_limit_by_its_older_name_counts_where_there_is_no_newer(folder):
+    change(folder, "sentence_bert_config.json", max_seq_length=...)
+    change(folder, SETTINGS, max_len=20)
+    assert ModelFolder(folder).config().max_tokens == 20
+    change(folder, SETTINGS, max_len=20, model_max_length=24)
+    assert ModelFolder(folder).config().max_tokens == 24
 
 
 _JSON = st.recursive(

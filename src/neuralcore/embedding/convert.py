@@ -23,6 +23,7 @@ from .models.store import FileRecord, Manifest, Store, staging_beside
 from .progress import progress_bar
 from .quantize.model import Model
 from .settings import expanded
+from .tokenizer import read_passed_on
 from .types import Precision
 from .variants import quantize_checked
 
@@ -112,7 +113,7 @@ def _write(
         reason = f"{folder.path} has no model.safetensors; pickled weights are not opened"
         raise UnsupportedModel(folder.name, reason)
     _copy_settings(folder, staging)
-    write_config(config, staging)
+    write_config(config, staging, passed_on=read_passed_on(folder.tokenizer_path.parent))
     path = staging / _GRAPH
     path.parent.mkdir()
     if exporter == "builtin":

@@ -216,7 +216,7 @@ class EmbeddingEngine:
             >>> open("index.json", "w").write(engine.fingerprint.to_json())  # doctest: +SKIP
         """
         self._weights = self._weights or loader.weights_sha256(self._model_path)
-        return Fingerprint.of(self._config, self._weights, str(self.precision), self.dimension)
+        return Fingerprint.of(self._config, self._weights, str(self.precision), self.dimension, self._tokenizer.digest)
 
     def embed(self, text: str, *, embedding_type: str | None = None) -> Vectors:
         """Embed one text.

@@ -29,6 +29,8 @@ class Fingerprint:
         precision: "fp32", "fp16", "int8" or "dynamic-int8".
         dimension: components of a vector.
         max_tokens: where texts are cut.
+        tokenizer: digest of the ids of some texts, and of which end of a long text is kept; None in fingerprints of
+            earlier versions.
 
     Example:
         >>> stored = engine.fingerprint.to_json()  # doctest: +SKIP
@@ -45,9 +47,10 @@ class Fingerprint:
     dimension: int
     max_tokens: int
     default_prefix: str | None = None
+    tokenizer: str | None = None
 
     @classmethod
-    def of(cls, config: ModelConfig, weights: str, precision: str, dimension: int) -> Self:
+    def of(cls, config: ModelConfig, weights: str, precision: str, dimension: int, tokenizer: str) -> Self:
         """That of a model as it is configured; the other arguments are as in the class."""
         return cls(
             model=config.name,
@@ -60,6 +63,7 @@ class Fingerprint:
             dimension=dimension,
             max_tokens=config.max_tokens,
             default_prefix=None if config.default_prompt is None else config.prefix(None),
+            tokenizer=tokenizer,
         )
 
     @property
@@ -103,6 +107,8 @@ def check_fingerprint(stored: Fingerprint | str, current: Fingerprint, *, strict
     """
     before = Fingerprint.from_json(stored) if isinstance(stored, str) else stored
     found = _differences(asdict(before), asdict(current))
+    if before.tokenizer is None:  # of an earlier version
+        found.pop("tokenizer", None)
     decisive = {name: pair for name, pair in found.items() if strict or name not in _TOLERATED}
     if decisive:
         raise FingerprintMismatch(decisive)

@@ -187,17 +187,19 @@ class ModelFolder:
         tokenizer = read_object(self.encoder_path / "tokenizer_config.json")
         own = told_max_tokens(encoder)
         if own is None:
-            own = tokenizer.number("model_max_length", UNLIMITED, least=_FEWEST_TOKENS)
+            key = "model_max_length" if "model_max_length" in tokenizer else "max_len"  # as it was once called
+            own = tokenizer.number(key, UNLIMITED, least=_FEWEST_TOKENS)
         trained = self.architecture.integer("max_trained_positions", UNLIMITED, least=_FEWEST_TOKENS)
         return int(min(own, self.max_positions, trained))
 
 
-def write_config(config: ModelConfig, folder: Path) -> None:
+def write_config(config: ModelConfig, folder: Path, *, passed_on: Mapping[str, object] | None = None) -> None:
     """Write what sentence-transformers keeps besides the encoder, so that a folder says all that `config` does.
 
     Args:
         config: of the model.
         folder: files of these names in it are replaced.
+        passed_on: what its tokenizer is told over what its own files say. The limit of tokens is the configuration's.
     """
     steps = {"Transformer": "", "Pooling": "1_Pooling"} | ({"Normalize": "2_Normalize"} if config.normalize else {})
     modules = [
@@ -208,8 +210,9 @@ def write_config(config: ModelConfig, folder: Path) -> None:
     pooling = {"embedding_dimension": config.dimension, "pooling_mode": _POOLING_MODES[config.pooling]}
     _write(folder / "1_Pooling/config.json", pooling)
     _write(folder / "modules.json", modules)
+    arguments = {key: value for key, value in (passed_on or {}).items() if key != "model_max_length"}
     encoder = {"max_seq_length": config.max_tokens, "do_lower_case": config.lowercase}
-    _write(folder / "sentence_bert_config.json", encoder)
+    _write(folder / "sentence_bert_config.json", encoder | ({"tokenizer_args": arguments} if arguments else {}))
     prompts = {**config.prompts, "query": config.query_prefix, "document": config.document_prefix}
     settings = {"model_type": _OWN_KIND, "prompts": prompts, "default_prompt_name": config.default_prompt}
     kept = {"truncate_dim": config.kept_dimensions} if config.kept_dimensions else {}

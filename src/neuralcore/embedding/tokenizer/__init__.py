@@ -12,7 +12,9 @@ which equal ids are proven (proven.py). Which one runs can be seen in the time o
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,15 +25,20 @@ from ..arguments import describe_other
 from ..errors import InputError, OutOfMemory, UnsupportedModel
 from ..types import Lengths, TokenBatch
 from .fast import FastLater
-from .files import files_beside, read_effective, write_effective
+from .files import files_beside, read_effective, read_passed_on, write_effective
 from .pieces import PIECE_CHARACTERS, Pieces
 from .proven import mark_proven
 from .ragged import Ragged, frame, merge
 from .reference import Reference
 
-__all__ = ["Tokenizer", "files_beside", "write_effective"]
+__all__ = ["Tokenizer", "files_beside", "read_passed_on", "write_effective"]
 
 T = TypeVar("T")
+_TELLING = (
+    "The cat sat on the Mat", " two  blanks\tand\nlines ", "R\u00e9sum\u00e9 \u00c5ngstr\u00f6m e\u0301",
+    "\u732b\u5750\u4e0b", "[CLS] [MASK]<s><mask> </s>[SEP]", "don't 3.14 x-ray``s''", "\ufb01 \uff21 \u2026",
+)  # fmt: skip
+"""What one setting of a tokenizer or another decides about."""
 
 _CHARACTERS_PER_TOKEN = 8  # of most languages, from above
 _COUNTED_CHARACTERS = 262_144  # tokenized at once when all of a text is counted
@@ -68,6 +75,13 @@ class Tokenizer:
     def pad_id(self) -> int:
         """The id that fills padding: the file's own, else that of the usual names."""
         return self._reference.pad_id
+
+    @property
+    def digest(self) -> str:
+        """What tells this tokenizer from another: hexadecimal, of the ids of some texts and the end that is kept."""
+        content = self._reference.encode(_TELLING)
+        told = [content.ids.tolist(), content.lengths.tolist(), self._prefix, self._suffix, self.keeps_end]
+        return blake2b(json.dumps(told).encode(), digest_size=8).hexdigest()
 
     @property
     def keeps_end(self) -> bool:

@@ -66,13 +66,17 @@ def read_effective(path: Path) -> str | None:
     return None if effective == dict(tokenizer) else json.dumps(effective, ensure_ascii=False)
 
 
+def read_passed_on(folder: Path) -> Document:
+    """What sentence-transformers' own file in a folder passes on to the tokenizer, over what its settings say."""
+    own = next(filter(None, (read_object(folder / name) for name in _OF_SENTENCE_TRANSFORMERS)), Document(folder))
+    return Document(own.path, {key: value for name in _PASSED_ON for key, value in own.section(name).items()})
+
+
 def _read_settings(folder: Path) -> Document:
     """tokenizer_config.json, overruled by what sentence-transformers' own file passes on."""
-    settings = read_object(folder / _SETTINGS)
-    own = next(filter(None, (read_object(folder / name) for name in _OF_SENTENCE_TRANSFORMERS)), Document(folder))
-    passed_on = {key: value for name in _PASSED_ON for key, value in own.section(name).items()}
+    settings, passed_on = read_object(folder / _SETTINGS), read_passed_on(folder)
     unknown = sorted(passed_on.keys() - _KNOWN_ARGUMENTS)
     if unknown:
-        reason = f"{own.path} passes arguments to its tokenizer that are not known here: {', '.join(unknown)}"
+        reason = f"{passed_on.path} passes arguments to its tokenizer that are not known here: {', '.join(unknown)}"
         raise UnsupportedModel(str(folder), reason)
     return Document(settings.path, {**settings, **passed_on})
