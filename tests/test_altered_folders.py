@@ -10,8 +10,10 @@ import onnx
 import pytest
 
 from neuralcore.embedding import EmbeddingEngine
+from neuralcore.embedding.convert import convert_model
 from neuralcore.embedding.models.build import build_onnx
 from neuralcore.embedding.models.folder import ModelFolder
+from neuralcore.embedding.models.store import make_store
 from tests.altered_folders import TEXTS, groups
 
 ALL = {f"{group}/{folder.name}": (group, folder) for group, folders in groups().items() for folder in folders}
@@ -108,6 +110,7 @@ def test_graph_that_makes_a_sentence_itself_is_believed_where_no_file_says_how_t
         EmbeddingEngine(folder / "model.onnx", folder / "tokenizer.json"),
     ):
         with engine:
+            assert engine.fingerprint.pooling == ("mean" if declared else "graph")
             own = np.stack([engine.embed(text) for text in TEXTS[:9]])  # those that no limit cuts
             np.testing.assert_allclose(own, vectors[:9], rtol=0, atol=BOUND_OF_UNIT_LENGTH)
 
@@ -120,9 +123,20 @@ def test_dimensions_of_the_caller_take_the_place_of_those_of_the_folder(tmp_path
         assert engine.dimension == engine.fingerprint.dimension == 16
         assert not engine.fingerprint.normalize
         assert engine.embed("cat").shape == (16,)
+    with EmbeddingEngine.from_pretrained(folder, cache_dir=tmp_path / "cache", dimensions=16) as engine:
+        assert engine.fingerprint.normalize  # another length than the folder's own 16 components have
     with EmbeddingEngine.from_pretrained(folder, cache_dir=tmp_path / "cache", dimensions=24) as engine:
         expected = whole[:, :24] / np.linalg.norm(whole[:, :24], axis=1, keepdims=True)
         np.testing.assert_allclose(engine.embed_batch(TEXTS), expected, rtol=0, atol=BOUND_OF_UNIT_LENGTH)
+
+
+@pytest.mark.parametrize("folder", [folder for folder in groups()["steps"] if folder.refused is None], ids=str)
+def test_converted_folder_says_all_that_its_source_does(tmp_path, folder):
+    source = folder.write(tmp_path / "model")
+    store = make_store(tmp_path / "cache")
+    written = convert_model(source, tmp_path / "converted", store=store).folder
+    assert ModelFolder(written, "same").config() == ModelFolder(source, "same").config()
+    compare(written, "steps", folder, tmp_path / "cache")
 
 
 def test_folders_of_all_groups_are_forty_at_least():

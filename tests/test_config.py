@@ -121,7 +121,7 @@ def test_it_survives_json_and_pickle(config):
 
 
 def test_dictionary_holds_every_field_that_is_not_a_later_one_at_its_default():
-    later = {"default_prompt": "clustering", "kept_dimensions": 64, "graph_pools": True}
+    later = {"default_prompt": "clustering", "kept_dimensions": 64, "graph_pools": True, "pad_position": 0}
     names = {field.name for field in dataclasses.fields(ModelConfig)}
     assert dataclasses.replace(E5, **later).to_dict().keys() == names
     assert E5.to_dict().keys() == names - later.keys()

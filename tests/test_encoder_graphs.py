@@ -1,5 +1,7 @@
 """The ONNX encoder on graphs of others: their inputs and outputs, by name and type."""
 
+import json
+
 import numpy as np
 import pytest
 from onnx import TensorProto
@@ -7,6 +9,7 @@ from onnx import TensorProto
 from neuralcore.embedding.config import ModelConfig
 from neuralcore.embedding.encoder import OnnxEncoder
 from neuralcore.embedding.errors import InferenceError, UnsupportedModel
+from neuralcore.embedding.models.folder import ModelFolder
 from tests.foreign_graphs import write_foreign
 from tests.tokens import token_batch
 
@@ -110,3 +113,28 @@ def test_vectors_that_are_not_finite_are_refused(op, threads, tmp_path):
     write_foreign(path, inputs=["input_ids", "attention_mask", "token_type_ids"], op=op)
     with pytest.raises(InferenceError, match="not finite"):
         OnnxEncoder(path, foreign_config(3), threads=threads).encode(token_batch(TEXTS))
+
+
+def test_positions_begin_past_the_pad_token_where_the_family_counts_so(tmp_path):
+    """The maximum of the positions of each text; a pad token that was typed is not counted, as in transformers."""
+    path = tmp_path / "foreign.onnx"
+    write_foreign(path, inputs=["input_ids", "attention_mask", "position_ids"])
+    config = foreign_config(3, pooling="max", pad_position=1)
+    vectors = OnnxEncoder(path, config, pad_id=1).encode(token_batch([[5, 7], [9], [4, 1, 6, 8]]))
+    assert vectors[:, 2].tolist() == [3, 2, 4]
+    vectors = OnnxEncoder(path, foreign_config(3, pooling="max")).encode(token_batch([[5, 7], [9], [4, 1, 6, 8]]))
+    assert vectors[:, 2].tolist() == [1, 0, 3]
+
+
+@pytest.mark.parametrize("output", ["last_hidden_state", "sentence_embedding"])
+def test_graph_whose_vectors_turn_out_to_have_another_length_is_refused_by_name(output, tmp_path):
+    path = tmp_path / "foreign.onnx"
+    write_foreign(path, outputs=[output])
+    with pytest.raises(UnsupportedModel, match="its vectors have 2 components, its configuration says otherwise"):
+        OnnxEncoder(path, foreign_config(5)).encode(token_batch(TEXTS))
+
+
+def test_graph_of_a_family_that_counts_past_the_pad_token_is_told_by_its_folder(tmp_path):
+    architecture = {"model_type": "roberta", "pad_token_id": 3, "hidden_size": 3, "max_position_embeddings": 30}
+    (tmp_path / "config.json").write_text(json.dumps(architecture))
+    assert ModelFolder(tmp_path).config_of_graph().pad_position == 3

@@ -30,7 +30,7 @@ class PoolingStrategy(StrEnum):
         raise InputError(f"pooling must be one of {', '.join(cls)}, not {value!r}")
 
 
-_LATER = {"default_prompt", "kept_dimensions", "graph_pools"}
+_LATER = {"default_prompt": None, "kept_dimensions": None, "graph_pools": False, "pad_position": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,8 @@ class ModelConfig:
             sentence-transformers); None keeps all. An engine's `dimensions` takes its place.
         graph_pools: take the vector that an ONNX file itself calls the sentence's, if it has one, before `pooling`: for
             models whose files say nothing of pooling.
+        pad_position: the pad token's id, for an ONNX file that takes `position_ids` and is of a family that counts them
+            from the next one (RoBERTa); None counts from zero.
 
     Example:
         >>> ModelConfig(name="my-model", dimension=384, max_tokens=256).asymmetric
@@ -73,6 +75,7 @@ class ModelConfig:
     output_name: str | None = None
     kept_dimensions: int | None = None
     graph_pools: bool = False
+    pad_position: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("dimension", 1), ("max_tokens", 3)):
@@ -112,7 +115,7 @@ class ModelConfig:
         configuration, and kept with it, stays valid.
         """
         values = {**asdict(self), "pooling": str(self.pooling), "prompts": dict(self.prompts)}
-        return {key: value for key, value in values.items() if value or key not in _LATER}
+        return {key: value for key, value in values.items() if key not in _LATER or value is not _LATER[key]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -60,7 +60,7 @@ class OnnxEncoder:
     ) -> None:
         self.device = device
         self.backend = f"onnxruntime {device}"
-        self._config, self._pad_id, self._threads = config, pad_id, threads
+        self._path, self._config, self._pad_id, self._threads = path, config, pad_id, threads
         self._n_side_by_side = threads if device == "cpu" else 1
         self._workers = Workers(self._n_side_by_side)
         self._room = None if max_memory_bytes is None else Room(max_memory_bytes)
@@ -70,6 +70,7 @@ class OnnxEncoder:
         self._is_closed = False
         self.forget_threads()
         self._output, self._pooled = _choose_output(self._wide_session(), config, path)
+        self.takes_sentence = config.graph_pools and self._output == _TEXT_OUTPUT and not self._pooled
         reset_in_children(self)
 
     def forget_threads(self) -> None:
@@ -186,12 +187,15 @@ class OnnxEncoder:
 
     def _vectors(self, session: OnnxSession, tokens: TokenBatch, rows: Lengths, *, shrink: bool = False) -> Vectors:
         ids, mask = tokens.padded(rows, self._pad_id)
+        feeds = session.feeds(ids, mask, pad_position=self._config.pad_position)
         n_bytes = ids.size * _bytes_per_token(self._config.dimension, ids.shape[1])
         with self._room.hold(n_bytes) if self._room else nullcontext():
-            result = session.run(self._output, session.feeds(ids, mask), shrink=shrink)
+            result = session.run(self._output, feeds, shrink=shrink)
         if not self._pooled:
             result = result if result.ndim == 2 else pool(result, tokens.lengths[rows], self._config.pooling)
             result = normalize(result) if self._config.normalize else result
+        if result.shape[1:] != (self._config.dimension,):  # where the graph does not say it beforehand
+            raise _other_dimension(self._path, result.shape[-1])
         if not np.isfinite(result).all():
             raise InferenceError(
                 session.provider, "a vector is not finite: the model's weights are damaged", finite=False
@@ -208,8 +212,12 @@ def _choose_output(session: OnnxSession, config: ModelConfig, path: Path) -> tup
         raise UnsupportedModel(str(path), f"no output {config.output_name or usual}; it has {sorted(session.outputs)}")
     dimension = session.outputs[name][-1]
     if isinstance(dimension, int) and dimension != config.dimension:
-        raise UnsupportedModel(str(path), f"its vectors have {dimension} components, its configuration says otherwise")
+        raise _other_dimension(path, dimension)
     return name, pooled
+
+
+def _other_dimension(path: Path, dimension: int) -> UnsupportedModel:
+    return UnsupportedModel(str(path), f"its vectors have {dimension} components, its configuration says otherwise")
 
 
 def _pools_like(session: OnnxSession, config: ModelConfig) -> bool:

@@ -164,7 +164,7 @@ class EmbeddingEngine:
 
         locate = partial(loader.locate, model, precision=precision, revision=revision, store=store)
         engine, again = open_whole(lambda thorough: locate(thorough=thorough), opened, verify=verify_files)
-        engine._encoder = HealingEncoder(engine._encoder, lambda: (other := again()) and other._encoder)
+        engine._encoder = HealingEncoder(engine._encoder, lambda: other._encoder if (other := again()) else None)
         assert isinstance(engine, cls)
         engine._recipe = (cls.from_pretrained, (str(model),), recipe)
         return engine
@@ -216,7 +216,9 @@ class EmbeddingEngine:
             >>> open("index.json", "w").write(engine.fingerprint.to_json())  # doctest: +SKIP
         """
         self._weights = self._weights or loader.weights_sha256(self._model_path)
-        return Fingerprint.of(self._config, self._weights, str(self.precision), self.dimension, self._tokenizer.digest)
+        told = self._config, self._weights, str(self.precision), self._dimensions, self._tokenizer.digest
+        own = Fingerprint.of(*told)
+        return replace(own, pooling="graph") if self._encoder.takes_sentence else own
 
     def embed(self, text: str, *, embedding_type: str | None = None) -> Vectors:
         """Embed one text.
@@ -346,11 +348,7 @@ class EmbeddingEngine:
 
     def encode(self, tokens: TokenBatch, advance: Advance | None = None) -> Vectors:
         """The second half of `embed_batch`: tokens to float32 (n, dimension); see `Encoder.encode`."""
-        vectors = self._encoder.encode(tokens, advance)
-        if self._dimensions is not None:
-            return pooling.truncate(vectors, self._dimensions)
-        kept = self._config.kept_dimensions
-        return vectors if kept is None else vectors[:, :kept].copy()
+        return pooling.shorten(self._encoder.encode(tokens, advance), self._dimensions, self._config.kept_dimensions)
 
     def warmup(self) -> None:
         """Make the first real call as fast as those after it."""

@@ -22,7 +22,7 @@ class Fingerprint:
     Args:
         model: its name. Two names for the same weights are the same model.
         weights: SHA-256 of the fp32 weights it was made from.
-        pooling: how token vectors become one.
+        pooling: how token vectors become one; "graph" where the ONNX file does it by itself.
         normalize: whether vectors have unit length.
         query_prefix, document_prefix: what is put before texts.
         default_prefix: what is put before a text whose type is not named, if that is not `document_prefix`.
@@ -50,17 +50,17 @@ class Fingerprint:
     tokenizer: str | None = None
 
     @classmethod
-    def of(cls, config: ModelConfig, weights: str, precision: str, dimension: int, tokenizer: str) -> Self:
-        """That of a model as it is configured; the other arguments are as in the class."""
+    def of(cls, config: ModelConfig, weights: str, precision: str, dimensions: int | None, tokenizer: str) -> Self:
+        """That of a model as it is configured; `dimensions` is as in an engine, the other arguments as in the class."""
         return cls(
             model=config.name,
             weights=weights,
             pooling=str(config.pooling),
-            normalize=config.normalize and config.kept_dimensions is None,
+            normalize=config.normalize and (dimensions is not None or config.kept_dimensions is None),
             query_prefix=config.query_prefix,
             document_prefix=config.document_prefix,
             precision=precision,
-            dimension=dimension,
+            dimension=dimensions or config.kept_dimensions or config.dimension,
             max_tokens=config.max_tokens,
             default_prefix=None if config.default_prompt is None else config.prefix(None),
             tokenizer=tokenizer,

@@ -66,6 +66,11 @@ class HealingEncoder:
         return self._encoder.device
 
     @property
+    def takes_sentence(self) -> bool:
+        """See `Encoder.takes_sentence`."""
+        return self._encoder.takes_sentence
+
+    @property
     def backend(self) -> str:
         """See `Encoder.backend`."""
         return self._encoder.backend

@@ -43,6 +43,7 @@ class NativeEncoder:
     """
 
     device = "cpu"
+    takes_sentence = False
     budget_tokens = BUDGET_TOKENS
 
     def __init__(

@@ -44,6 +44,19 @@ def normalize(vectors: Vectors) -> Vectors:
     return scaled
 
 
+def shorten(vectors: Vectors, dimensions: int | None, kept_dimensions: int | None) -> Vectors:
+    """What an engine gives of its encoder's vectors.
+
+    Args:
+        vectors: float32 (n, dimension).
+        dimensions: what the caller asks for (see `truncate`); None takes what the model's folder says.
+        kept_dimensions: that: how many components are kept, without scaling again; None keeps all.
+    """
+    if dimensions is not None:
+        return truncate(vectors, dimensions)
+    return vectors if kept_dimensions is None else vectors[:, :kept_dimensions].copy()
+
+
 def truncate(vectors: Vectors, dimensions: int) -> Vectors:
     """Keep the first components and scale each row to unit length again.
 

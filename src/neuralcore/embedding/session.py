@@ -27,6 +27,16 @@ _STATE = ort.capi.onnxruntime_pybind11_state
 _DTYPES: dict[str, type[np.integer[Any]]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
+def _positions(ids: NDArray[np.int64], pad_position: int | None) -> NDArray[np.int64]:
+    if pad_position is None:
+        return np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
+    counted = (
+        ids != pad_position
+    )  # as create_position_ids_from_input_ids of transformers: a typed pad token, too, is none
+    positions: NDArray[np.int64] = counted.cumsum(axis=1) * counted + pad_position
+    return positions
+
+
 def _runtime_errors() -> tuple[type[BaseException], ...]:
     # They derive from Exception directly, with no common base. RuntimeError is what is thrown as std::exception.
     names = ("Fail", "InvalidArgument", "NoSuchFile", "NoModel", "EngineError", "RuntimeException", "InvalidProtobuf",
@@ -81,18 +91,21 @@ class OnnxSession:
         """See `forks.HasThreads`: never destroy it in a child. Its threads are not here, and would be waited for."""
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
 
-    def feeds(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, NDArray[np.integer[Any]]]:
+    def feeds(
+        self, ids: NDArray[np.int64], mask: NDArray[np.int64], *, pad_position: int | None = None
+    ) -> dict[str, NDArray[np.integer[Any]]]:
         """The inputs of a run, those that this model takes.
 
         Args:
             ids: (texts, tokens).
             mask: the same shape, 1 on real tokens.
+            pad_position: as in `ModelConfig`.
         """
         values = {
             "input_ids": ids,
             "attention_mask": mask,
             "token_type_ids": np.zeros_like(ids),
-            "position_ids": np.broadcast_to(np.arange(ids.shape[1]), ids.shape),
+            "position_ids": _positions(ids, pad_position),
         }
         return {name: np.ascontiguousarray(values[name], dtype) for name, dtype in self.inputs.items()}
 

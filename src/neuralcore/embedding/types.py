@@ -124,6 +124,10 @@ class Encoder(Protocol):
     def backend(self) -> str:
         """What computes: "onnxruntime cpu", "onnxruntime cuda", "native avx2", and so on."""
 
+    @property
+    def takes_sentence(self) -> bool:
+        """Whether it takes a text's vector from a graph of others, where nothing says how that was pooled."""
+
     def encode(self, tokens: TokenBatch, advance: Advance | None = None) -> Vectors:
         """Vectors of all texts, float32 (n, dimension), in input order.
 

@@ -12,7 +12,7 @@ from ..config import ModelConfig, PoolingStrategy
 from ..documents import Document, is_there, read_object
 from ..errors import UnsupportedModel
 from .architecture import complete
-from .positions import UNLIMITED, count_positions
+from .positions import UNLIMITED, count_positions, pad_position
 from .steps import Module, Steps, list_modules, read_steps, told_max_tokens
 
 FOLDER_VERSION = 3
@@ -142,7 +142,7 @@ class ModelFolder:
 
     def config_of_graph(self) -> ModelConfig:
         """As `config`, for an ONNX file that is used as it is: where no files say how tokens are pooled, it may."""
-        return replace(self.config(), graph_pools=not self.has_steps)
+        return replace(self.config(), graph_pools=not self.has_steps, pad_position=pad_position(self.architecture))
 
     @cached_property
     def _modules(self) -> list[Module] | None:

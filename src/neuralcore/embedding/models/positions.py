@@ -42,19 +42,26 @@ def count_positions(architecture: Document) -> int:
     rows = max((number for number in limits.values() if number and number > 0), default=None)
     if rows is None:
         return UNLIMITED
-    positions = rows - _first(architecture)
-    if positions < 1:
+    pad_id = pad_position(architecture)
+    first = 0 if pad_id is None else pad_id + 1
+    if rows <= first:
         key = next(key for key, number in limits.items() if number == rows)
-        raise architecture.refused(key, f"more than the {_first(architecture)} positions before the first token's")
-    return positions
+        raise architecture.refused(key, f"more than the {first} positions before the first token's")
+    return rows - first
 
 
-def _first(architecture: Document) -> int:
-    """The row of the first token's position."""
+def pad_position(architecture: Document) -> int | None:
+    """The pad token's id and position, in a family that counts positions from the next one; None in another.
+
+    Args:
+        architecture: config.json.
+
+    Raises:
+        ModelCorrupt: the id is no number.
+    """
     family = architecture.text("model_type", "")
     if family == "mpnet":
-        return _MPNET_PAD_ID + 1
+        return _MPNET_PAD_ID
     if family not in _PAD_DEFAULTS:
-        return 0
-    pad_id = architecture.integer("pad_token_id", _PAD_DEFAULTS[family])
-    return 0 if pad_id is None else pad_id + 1
+        return None
+    return architecture.integer("pad_token_id", _PAD_DEFAULTS[family])
