@@ -14,6 +14,7 @@ from neuralcore.embedding.cli.commands import cli
 from neuralcore.embedding.cli.readers import text_source
 from neuralcore.embedding.progress import progress_bar
 from tests import command, tiny_model
+from tests.users import as_user
 
 STREAMS = (0, 1, 2)
 MANY = b"the cat sat on the mat\n" * 5000
@@ -214,3 +215,18 @@ def test_pipe_is_not_replaced_by_a_file(options, tmp_path):
     assert result.returncode == 6
     assert b"is no file" in result.stderr
     assert (tmp_path / "o.jsonl").is_fifo()
+
+
+def test_user_without_name_and_home_is_told_where_to_keep_models_and_gets_help_and_information():
+    environment = {name: value for name, value in os.environ.items() if name not in {"HOME", "XDG_CACHE_HOME"}}
+
+    def run(*arguments):
+        line = as_user(54_321, [*command.COMMAND, *arguments])
+        return subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+
+    helped, informed, embedded = run("--help"), run("info"), run("embed", "cat")
+    assert (helped.returncode, helped.stderr) == (0, "")
+    assert (informed.returncode, informed.stderr) == (0, "")
+    assert "cache                 none: this user has no home" in informed.stdout
+    assert embedded.returncode == 6
+    assert embedded.stderr.startswith("error: this user has no home")

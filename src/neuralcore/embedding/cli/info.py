@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+from neuralcore.embedding.errors import InputError
+
 from .models import list_models
 from .options import as_json, make_store, store_options
 from .tables import megabytes, print_table
@@ -30,9 +32,12 @@ _CPUINFO = Path("/proc/cpuinfo")
 @store_options
 def info(as_json: bool, cache_dir: Path | None, endpoint: str | None, offline: bool | None) -> None:
     """Print versions, CPU, threads, devices, cache, and each model's state."""
-    store = make_store(cache_dir, endpoint, offline)
-    facts = {**_versions(), **_machine(), **_cache(store.cache)}
-    models = list_models(store)
+    facts = {**_versions(), **_machine()}
+    try:
+        store = make_store(cache_dir, endpoint, offline)
+        facts, models = {**facts, **_cache(store.cache)}, list_models(store)
+    except InputError as error:  # no home, say: who asks for help needs the rest all the more
+        facts, models = {**facts, "cache": f"none: {error}"}, []
     if as_json:
         click.echo(json.dumps({**facts, "models": models}))
         return

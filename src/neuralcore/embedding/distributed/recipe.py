@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from os import PathLike, fspath
-from pathlib import Path
 
 from ..arguments import Truncation
 from ..engine import EmbeddingEngine, PrecisionName
 from ..providers import Device
+from ..settings import expanded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +35,10 @@ class EngineRecipe:
     verify_files: bool = False
 
     def __post_init__(self) -> None:
-        folder = Path(self.model).expanduser()
+        folder = expanded(self.model)
         object.__setattr__(self, "model", str(folder.absolute()) if folder.is_dir() else fspath(self.model))
         if self.cache_dir is not None:
-            object.__setattr__(self, "cache_dir", str(Path(self.cache_dir).expanduser().absolute()))
+            object.__setattr__(self, "cache_dir", str(expanded(self.cache_dir).absolute()))
 
     def load(self, *, threads: int | None = None) -> EmbeddingEngine:
         """The engine.

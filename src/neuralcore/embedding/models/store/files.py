@@ -193,7 +193,7 @@ def _make_locked(prefix: str, parent: Path) -> tuple[Path, FileLock]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         lock = FileLock(folder / _LOCK)
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, FileExistsError):  # where filelock makes the folder again, or fails to
             lock.acquire()
             return folder, lock
 
