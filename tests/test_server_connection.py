@@ -255,6 +255,18 @@ def test_client_that_leaves_during_its_upload_is_no_error(held, caplog):
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+def test_body_that_is_refused_is_not_asked_for(server, engine):
+    asking = EMBED.replace(b"Content-Length", b"Expect: 100-continue\r\nContent-Length")[: -len(BODY)]
+    with connect(server) as client:
+        client.sendall(asking.replace(b": %d\r\n" % len(BODY), b": 5000000\r\n"))
+        assert answer_from(client).startswith(b"HTTP/1.1 413 ")
+    with connect(server) as client:
+        client.sendall(asking)
+        assert client.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(BODY)
+        np.testing.assert_allclose(vectors_of(answer_from(client)), engine.embed_batch(["the cat"]), atol=1e-6)
+
+
 def test_half_a_request_and_no_more_is_400(server):
     with connect(server) as client:
         client.sendall(EMBED[:-5])

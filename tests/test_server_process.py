@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 import time
+from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPException
 from queue import Queue
 
@@ -20,7 +21,7 @@ from neuralcore.embedding import EmbeddingEngine
 from neuralcore.embedding.server.logs import _DroppingHandler
 from neuralcore.embedding.server.process import Server
 from neuralcore.embedding.server.service import Service
-from tests import tiny_model
+from tests import server_process, tiny_model
 from tests.server_process import COMMAND, running
 
 SECRET = "a very secret text about the cat"
@@ -281,6 +282,33 @@ def test_model_that_cannot_be_loaded_ends_the_server_with_its_exit_code(tmp_path
     )
     assert done.returncode == 3
     assert "no-such-model" in done.stderr
+
+
+def test_files_that_changed_unseen_are_found_before_a_vector_is_served(folder, engine, tmp_path):
+    from tests.test_healing import blur, unseen
+
+    def served(*options):
+        with running(folder, *options, cache=tmp_path / "own") as server:
+            return np.array(server.post("/embed", {"inputs": TEXTS}).json())
+
+    served()
+    unseen(next((tmp_path / "own/models").rglob("model.onnx.data")), blur)
+    assert np.abs(served() - engine.embed_batch(TEXTS)).max() > 0.01
+    np.testing.assert_allclose(served("--verify"), engine.embed_batch(TEXTS), atol=1e-6)
+
+
+def test_few_files_that_may_be_open_are_few_connections_and_still_a_server(folder, cache, engine, monkeypatch):
+    limited = ["sh", "-c", 'ulimit -n 256; exec "$@"', "sh", *COMMAND]
+    monkeypatch.setattr(server_process, "COMMAND", limited)
+    with running(folder, cache=cache) as server, ExitStack() as stack:
+        for number in range(400):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+            if number % 2:
+                client.sendall(b"GET / HTTP/1.1\r\nHo")
+        answer = server.post("/embed", {"inputs": TEXTS})
+        np.testing.assert_allclose(answer.json(), engine.embed_batch(TEXTS), atol=1e-6)
+        assert server.stop() == 0
+    assert next(line for line in server.log if line["event"] == "listening")["connections"] == 128
 
 
 def test_port_in_use_is_one_line(folder, server):
