@@ -149,10 +149,30 @@ def test_limit_can_be_set_up_to_the_positions(load):
         load(max_tokens=65)
 
 
+@pytest.mark.parametrize("threads", [20_000, 2**31, 2**32, 2**64])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_threads_are_no_more_than_the_process_may_use_and_the_log_says_so(threads, precision, load, caplog):
+    from neuralcore.embedding.cpu import available_threads
+
+    with load(threads=threads, precision=precision) as engine:
+        assert engine.threads == available_threads()
+        assert f"threads={threads}: this process may use {available_threads()}" in caplog.text
+        assert engine.embed_batch(TEXTS).shape == (len(TEXTS), 48)
+        assert np.isfinite(engine.embed(TEXTS[0])).all()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"threads": 0},
+        {"threads": -1},
+        {"threads": True},
+        {"threads": 2.0},
+        {"threads": "2"},
+        {"max_memory_bytes": -1},
+        {"max_memory_bytes": "1 GB"},
+        {"max_memory_bytes": True},
+        {"dimensions": 8.0},
         {"truncation": "maybe"},
         {"dimensions": 0},
         {"dimensions": 49},

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, MappingView, Set
 from typing import Literal, get_args
 
+import numpy as np
+
+from .cpu import available_threads
 from .errors import InputError, ProviderUnavailable
 from .providers import Device
 from .types import Precision
 
 Truncation = Literal["truncate", "warn", "error"]
+_log = logging.getLogger(__name__)
 _MISSING = {"NAType", "NaTType"}  # what pandas puts into gaps beside None and NaN
 
 
@@ -49,18 +54,41 @@ def device_for(precision: str, device: Device) -> Device:
     return "cpu"
 
 
-def check_options(threads: int | None, truncation: str, dimensions: int | None, dimension: int) -> None:
-    """Refuse numbers out of range and unknown names.
+def check_options(
+    threads: int | None, truncation: str, dimensions: int | None, dimension: int, max_memory_bytes: int | None
+) -> None:
+    """Refuse numbers out of range, what is no whole number, and unknown names.
 
     Raises:
         InputError: one of them.
     """
-    if threads is not None and threads < 1:
-        raise InputError(f"threads must be at least 1, not {threads}", limit=1)
+    _check_whole("threads", threads, least=1)
+    _check_whole("dimensions", dimensions, least=1, most=dimension)
+    _check_whole("max_memory_bytes", max_memory_bytes, least=0)
     if truncation not in get_args(Truncation):
         raise InputError(f"truncation must be one of {', '.join(get_args(Truncation))}, not {truncation!r}")
-    if dimensions is not None and not 1 <= dimensions <= dimension:
-        raise InputError(f"dimensions must be 1 to {dimension}, not {dimensions}", limit=dimension)
+
+
+def usable_threads(threads: int | None) -> int:
+    """How many threads to use: those asked for, as far as this process may use them; None for all of these.
+
+    More threads than processors make every step wait for those that do not run, and many more cannot be started.
+    """
+    available = available_threads()
+    if threads is not None and threads > available:
+        _log.warning("threads=%d: this process may use %d, and uses so many", threads, available)
+    return min(threads or available, available)
+
+
+def _check_whole(name: str, value: int | None, *, least: int, most: int | None = None) -> None:
+    if value is None:
+        return
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if whole and least <= value and (most is None or value <= most):
+        return
+    bounds = f"at least {least}" if most is None else f"{least} to {most}"
+    wrong = f"{value!r}" if whole else f"{value!r}, which is no int"
+    raise InputError(f"{name} must be {bounds}, not {wrong}", limit=least if most is None else most)
 
 
 def _why_no_texts(texts: object) -> str | None:

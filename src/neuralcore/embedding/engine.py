@@ -12,9 +12,8 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from . import loader, pooling
-from .arguments import Truncation, check_options, check_texts, device_for
+from .arguments import Truncation, check_options, check_texts, device_for, usable_threads
 from .config import ModelConfig
-from .cpu import available_threads
 from .errors import InputError
 from .fingerprint import Fingerprint
 from .healing import HealingEncoder, open_whole
@@ -40,11 +39,13 @@ class EmbeddingEngine:
             sentence-transformers.
         device: "cpu", "cuda", "tensorrt", or "auto" (CUDA where it can be had, else CPU). A device asked for by name
             and not obtained is an error.
-        threads: CPU threads; None takes all this process may use (affinity and container quota).
+        threads: CPU threads; None takes all this process may use (affinity and container quota). Of more than that only
+            so many are used, and the log says so (level WARNING).
         truncation: what to do with texts longer than `max_tokens`: cut them silently; cut them, and when the call ends
             (or its stream is closed) say in one warning how many; or raise `InputError` at the first.
         dimensions: keep only so many components and scale to unit length again (Matryoshka models).
-        max_memory_bytes: bound on the working memory of the runs in flight, weights not counted.
+        max_memory_bytes: bound on the working memory of all runs in flight, of all callers together, without weights;
+            whatever fits alone is computed.
         gpu: options of the GPU providers.
 
     Raises:
@@ -78,9 +79,9 @@ class EmbeddingEngine:
         }  # fmt: skip
         self._recipe: tuple[Any, ...] = (type(self), (str(model_path), str(tokenizer_path), config), options)
         self._config = config or loader.read_config(Path(tokenizer_path).parent)
-        check_options(threads, truncation, dimensions, self._config.dimension)
+        check_options(threads, truncation, dimensions, self._config.dimension, max_memory_bytes)
         self._truncation, self._dimensions = truncation, dimensions
-        self._threads = threads or available_threads()
+        self._threads = usable_threads(threads)
         self._model_path = Path(model_path)
         self._precision: Precision | None = None
         self._weights: str | None = None

@@ -138,9 +138,9 @@ class Reference:
     def _translated(self, encode: Callable[[], T]) -> T:
         try:
             return encode()
-        except (TypeError, UnicodeEncodeError):  # of the text
-            raise
         except Exception as error:  # of the tokenizer: a token for what is unknown that is no piece, say
+            if type(error) is not Exception:  # of the text, or a signal handler's; tokenizers raises plain Exception
+                raise
             actual = f"one that fails: {error}"
             raise ModelCorrupt(str(self._path), expected="a tokenizer for any text", actual=actual) from error
 
@@ -149,6 +149,8 @@ def _load(path: Path, document: str | None) -> HfTokenizer:
     try:
         return HfTokenizer.from_file(str(path)) if document is None else HfTokenizer.from_str(document)
     except Exception as error:  # tokenizers raises plain Exception
+        if type(error) is not Exception:
+            raise
         actual = "no such file" if not path.exists() else str(error)
         raise ModelCorrupt(str(path), expected="a tokenizer.json", actual=actual) from error
 
