@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1] / "src/neuralcore/embedding"
 PACKAGE = "neuralcore.embedding"
 
 LAYERS = [
-    {"errors", "types", "config", "settings", "cpu", "forks"},
+    {"errors", "types", "config", "settings", "cpu", "forks", "memory"},
     {"pooling", "batch", "workers", "providers", "progress", "fingerprint", "samples", "arguments", "documents"},
     {"external_data", "healing"},
     {"agreement", "truncation"},

@@ -103,6 +103,8 @@ __all__ = [  # noqa: RUF022 - the one noun first, then what it takes, then error
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _MODULE_OF[name] != "errors":
+        import_module(".memory", __name__).require_numpy()
     value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
     globals()[name] = value
     return value

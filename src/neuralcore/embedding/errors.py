@@ -194,6 +194,13 @@ class OutOfMemory(EmbeddingError):
         error.args = (f"no memory for {n_texts} text(s): {reason}",)
         return error
 
+    @classmethod
+    def before_texts(cls, reason: str) -> Self:
+        """A library or a model cannot be loaded."""
+        error = cls.outside_of_runs(0, reason)
+        error.args = (f"no memory: {reason}. Allow this process more (`ulimit -v`, the container's limit).",)
+        return error
+
 
 class Overloaded(EmbeddingError):
     """The queue is full.

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import settings
+from . import memory, settings
 from .errors import InferenceError, ModelCorrupt, OutOfMemory, ProviderUnavailable, UnsupportedModel
 from .external_data import external_files
 from .forks import reset_in_children
 from .providers import GpuOptions, provider_list
 
-with settings.without_telemetry():
+with memory.loading("onnxruntime", 64 * memory.MIB), settings.without_telemetry():
     import onnxruntime as ort
 
 _FATAL = 4  # ONNX Runtime would print every error that is raised here anyway
@@ -180,7 +180,7 @@ def _open(path: Path, options: ort.SessionOptions, providers: list[Any]) -> ort.
         return ort.InferenceSession(path, options, providers, disabled_optimizers=["SkipLayerNormFusion"])
     except _RUNTIME_ERRORS as error:
         if any(sign in str(error) for sign in _OUT_OF_MEMORY):
-            raise OutOfMemory(0, 0, f"the model {path} itself: {error}") from error
+            raise OutOfMemory.before_texts(f"loading {path}: {error}") from error
         if isinstance(error, _STATE.NotImplemented) or any(sign in str(error) for sign in _TOO_NEW):
             raise UnsupportedModel(str(path), f"ONNX Runtime cannot run it: {error}") from error
         raise ModelCorrupt(str(path), expected="an ONNX model that loads", actual=str(error)) from error

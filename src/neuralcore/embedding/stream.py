@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from . import memory
 from .errors import OutOfMemory
 from .types import TokenBatch, Vectors
 from .workers import Workers
@@ -15,6 +16,10 @@ WINDOW_TEXTS = 1024
 """Texts of a window. Sorting by length within so many leaves little padding."""
 WINDOW_CHARACTERS = 4_000_000
 """A window ends early when it holds this many characters, so that long texts do not add up."""
+
+_ROOM_BYTES = 512 * memory.MIB
+"""Of address space, for tokenizing beside a run: where a limit leaves less, the run may take all of it for a moment,
+and a tokenizer that gets none ends the process."""
 
 
 def empty_vectors(n_texts: int, dimension: int) -> Vectors:
@@ -69,9 +74,10 @@ def encode_windows(
             if tokens is None:
                 tokens = tokenize(window, first)
             else:
-                following = worker.begin(partial(_apply, tokenize), [(window, first)])
+                has_room = memory.has_room(_ROOM_BYTES)
+                following = worker.begin(partial(_apply, tokenize), [(window, first)]) if has_room else None
                 yield encode(tokens)
-                (tokens,) = following.finish()
+                tokens = following.finish()[0] if following else tokenize(window, first)
             first += len(window)
         if tokens is not None:
             yield encode(tokens)

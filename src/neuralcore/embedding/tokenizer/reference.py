@@ -10,13 +10,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from tokenizers import Tokenizer as HfTokenizer
-from tokenizers import normalizers
 
-from ..errors import ModelCorrupt
+from .. import memory
+from ..errors import ModelCorrupt, OutOfMemory
 from .ragged import Ragged
 
+with memory.loading("tokenizers", 24 * memory.MIB):
+    from tokenizers import Tokenizer as HfTokenizer
+    from tokenizers import normalizers
+
 _PROBE = "a"
+_BYTES_PER_FILE_BYTE = 16  # of a loaded tokenizer.json
+_BYTES_PER_CHARACTER = 256  # of Hugging Face's working memory; 125 to 220 were measured
+_LEAST_BYTES = 16 * memory.MIB
 _CHUNK_TEXTS = 128
 T = TypeVar("T")
 _LONG_CHARACTERS = 1_000  # some 0.3 ms: Hugging Face holds the GIL for one text, not for a list
@@ -132,6 +138,8 @@ class Reference:
         return normalized, [word for word, _ in self._inner.pre_tokenizer.pre_tokenize_str(normalized)]
 
     def _encode_chunk(self, texts: Sequence[str]) -> list[list[int]]:
+        n_bytes = _LEAST_BYTES + _BYTES_PER_CHARACTER * sum(map(len, texts))
+        memory.require(n_bytes, f"tokenizing {len(texts)} text(s)")
         encodings = self._translated(lambda: self._inner.encode_batch_fast(texts, add_special_tokens=False))
         return [encoding.ids for encoding in encodings]
 
@@ -147,12 +155,19 @@ class Reference:
 
 def _load(path: Path, document: str | None) -> HfTokenizer:
     try:
+        memory.require(_LEAST_BYTES + _BYTES_PER_FILE_BYTE * _size_of(path), f"loading {path}")
         return HfTokenizer.from_file(str(path)) if document is None else HfTokenizer.from_str(document)
+    except MemoryError as error:
+        raise OutOfMemory.before_texts(str(error)) from error
     except Exception as error:  # tokenizers raises plain Exception
         if type(error) is not Exception:
             raise
         actual = "no such file" if not path.exists() else str(error)
         raise ModelCorrupt(str(path), expected="a tokenizer.json", actual=actual) from error
+
+
+def _size_of(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def _add_lowercase(tokenizer: HfTokenizer) -> None:

@@ -1,0 +1,82 @@
+"""Memory that is asked for before a library gets to work that ends the process, or hangs, where there is none.
+
+Rust aborts when an allocation fails, OpenBLAS sends its own process a signal when a thread cannot be started,
+and a module that cannot be mapped is an ImportError. Under a limit on address space (`ulimit -v`) all of this
+happens far from physical memory's end. What is found free here may be taken by another thread a moment later: it makes
+such an end rare, not impossible.
+"""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .cpu import available_threads
+from .errors import OutOfMemory
+
+MIB = 2**20
+_NUMPY_BYTES = 128 * MIB  # measured on 2 cores: 122
+_NUMPY_BYTES_PER_THREAD = 8 * MIB  # the stacks of OpenBLAS's threads
+
+
+def require(n_bytes: int, purpose: str) -> None:
+    """See whether so much address space can be had now, and give it back at once; 2 us.
+
+    Args:
+        n_bytes: how much.
+        purpose: what it is for, as the subject of a sentence.
+
+    Raises:
+        MemoryError: it cannot; the message says what takes how much.
+
+    Example:
+        >>> require(1, "a byte")
+    """
+    try:
+        mmap.mmap(-1, max(1, n_bytes)).close()
+    except (OSError, OverflowError, ValueError) as error:
+        raise MemoryError(f"{purpose} takes some {n_bytes / MIB:,.0f} MiB of address space") from error
+
+
+def has_room(n_bytes: int) -> bool:
+    """Whether `require` would find so much."""
+    try:
+        require(n_bytes, "")
+    except MemoryError:
+        return False
+    return True
+
+
+def require_numpy() -> None:
+    """See whether NumPy can be loaded, before it is.
+
+    Raises:
+        OutOfMemory: it cannot.
+    """
+    with loading("numpy", _NUMPY_BYTES + _NUMPY_BYTES_PER_THREAD * available_threads()):
+        pass
+
+
+@contextmanager
+def loading(library: str, n_bytes: int) -> Iterator[None]:
+    """Import a library in this block.
+
+    Args:
+        library: its module's name.
+        n_bytes: address space that importing it takes.
+
+    Raises:
+        OutOfMemory: there is not so much.
+    """
+    try:
+        if library not in sys.modules:
+            require(n_bytes, f"loading {library}")
+        yield
+    except MemoryError as error:
+        raise OutOfMemory.before_texts(str(error) or f"loading {library}") from error
+    except ImportError as error:
+        if "failed to map segment" in str(error):
+            raise OutOfMemory.before_texts(f"loading {library}: {error}") from error
+        raise
