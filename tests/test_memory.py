@@ -54,7 +54,7 @@ def test_what_cannot_be_had_is_refused_and_what_can_is_given_back():
 def test_other_import_errors_are_left_alone():
     with pytest.raises(ImportError, match="missing"), memory.loading("missing", 1):
         raise ImportError("missing")
-    with pytest.raises(OutOfMemory, match="loading large: .* no room"), memory.loading("large", 1):
+    with pytest.raises(OutOfMemory, match=r"loading large: .* no room"), memory.loading("large", 1):
         raise ImportError("large.so: failed to map segment from shared object: no room") from None
 
 
