@@ -24,11 +24,11 @@ from tests import tiny_model
 STORED = Fingerprint(
     model="m", weights="aa11", pooling="mean", normalize=True, query_prefix="q: ", document_prefix="d: ",
     precision="fp32", dimension=384, max_tokens=256,
-    tokenizer="ee55",
+    tokenizer="ee55", backend="native avx2",
 )  # fmt: skip
 DECISIVE = {"weights": "bb22", "pooling": "cls", "normalize": False, "query_prefix": "", "document_prefix": "",
             "dimension": 128, "default_prefix": "x: ", "tokenizer": "ff66"}  # fmt: skip
-HARMLESS = {"model": "other name", "precision": "int8", "max_tokens": 128}
+HARMLESS = {"model": "other name", "precision": "int8", "max_tokens": 128, "backend": "native avx512vnni"}
 
 
 def test_same_fingerprint_passes_through_json():
@@ -59,8 +59,17 @@ def test_space_changes_with_what_is_refused_and_with_nothing_else():
     assert len({replace(STORED, **{field: DECISIVE[field]}).space for field in DECISIVE}) == len(DECISIVE)
 
 
-def test_fingerprint_of_an_earlier_version_says_nothing_of_the_tokenizer_and_passes():
-    told = {name: value for name, value in asdict(STORED).items() if name != "tokenizer"}
+def test_mismatch_says_whether_the_space_is_another():
+    for field, value in {**DECISIVE, **HARMLESS}.items():
+        with pytest.raises(FingerprintMismatch) as caught:
+            check_fingerprint(STORED, replace(STORED, **{field: value}), strict=True)
+        assert caught.value.same_space is (field in HARMLESS)
+        assert ("another space" in str(caught.value)) is (field in DECISIVE)
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "backend"])
+def test_fingerprint_of_an_earlier_version_says_nothing_of_what_it_did_not_note_and_passes(name):
+    told = {key: value for key, value in asdict(STORED).items() if key != name}
     check_fingerprint(json.dumps(told), STORED, strict=True)
 
 

@@ -218,7 +218,7 @@ class EmbeddingEngine:
         """
         self._weights = self._weights or loader.weights_sha256(self._model_path)
         told = self._config, self._weights, str(self.precision), self._dimensions, self._tokenizer.digest
-        own = Fingerprint.of(*told)
+        own = replace(Fingerprint.of(*told), backend=self.backend)
         return replace(own, pooling="graph") if self._encoder.takes_sentence else own
 
     def embed(self, text: str, *, embedding_type: str | None = None) -> Vectors:

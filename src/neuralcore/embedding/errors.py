@@ -160,16 +160,19 @@ class VerificationFailed(EmbeddingError):
 
 
 class FingerprintMismatch(EmbeddingError):
-    """Vectors of two spaces were about to be mixed.
+    """Vectors of two spaces were about to be mixed, or of one space that differ where they may not.
 
     Attributes:
         differences: by name, what was stored and what the engine has.
+        same_space: whether the vectors may be compared all the same.
     """
 
-    def __init__(self, differences: Mapping[str, tuple[Any, Any]]) -> None:
+    def __init__(self, differences: Mapping[str, tuple[Any, Any]], *, same_space: bool = False) -> None:
+        self.same_space = same_space
         self.differences = dict(differences)
         told = "; ".join(f"{name} was {before!r}, is {now!r}" for name, (before, now) in self.differences.items())
-        super().__init__(f"these vectors are of another space: {told}. Use the same model, or embed all texts anew.")
+        reason = "of the same space, but not the same" if same_space else "of another space"
+        super().__init__(f"these vectors are {reason}: {told}. Use the same model, or embed all texts anew.")
 
 
 class OutOfMemory(EmbeddingError):
