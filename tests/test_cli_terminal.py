@@ -72,6 +72,18 @@ def test_reader_that_left_ends_a_command_quietly_as_its_signal_would(options, ar
     assert (result.returncode, result.stderr) == (128 + signal.SIGPIPE, b"")
 
 
+def test_server_needs_nobody_who_reads_where_it_listens(options):
+    model, *others = options[1:]
+    line = [*command.COMMAND, "serve", model, *others, "--port", "0"]
+    script = ["bash", "-c", 'exec "$@" >&-', "bash", *line]
+    with subprocess.Popen(script, stderr=subprocess.PIPE, preexec_fn=command.heed_signals) as started:  # noqa: PLW1509
+        assert any(b'"ready"' in line for line in started.stderr)
+        started.terminate()
+        errors = started.communicate(timeout=30)[1]
+    assert b"error" not in errors
+    assert started.returncode in {0, 128 + signal.SIGTERM}
+
+
 def test_first_line_is_enough_for_head(options):
     line = " ".join([sys.executable, "-m", "neuralcore.embedding.cli", "embed", *options])
     script = f'yes cat | head -20000 | {line} | head -1; echo "${{PIPESTATUS[2]}}"'

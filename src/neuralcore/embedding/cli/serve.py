@@ -10,6 +10,7 @@ import click
 
 from neuralcore.embedding.errors import DependencyMissing
 
+from . import streams
 from .options import DEFAULT_MODEL, load_engine, model_options
 
 
@@ -77,8 +78,8 @@ def serve(
     )  # fmt: skip
     with process.listen(host, port) as listener:
         if not keys and not process.is_loopback(listener):
-            click.echo(f"warning: whoever reaches {host} may use this server; --api-key asks for a key", err=True)
-        click.echo(f"{service.model} on http://{_address(host)}:{listener.getsockname()[1]} (Ctrl-C ends)")
+            streams.tell(f"warning: whoever reaches {host} may use this server; --api-key asks for a key")
+        streams.announce(f"{service.model} on http://{_address(host)}:{listener.getsockname()[1]} (Ctrl-C ends)")
         process.run(service, lambda: load_engine({"model": model, **options}), listener, drain_s=drain_s)
 
 

@@ -38,6 +38,16 @@ def tell(message: str | ClickException) -> None:
         discard(sys.stderr)
 
 
+def announce(message: str) -> None:
+    """Write to standard output what is not the command's result: it is no error if nobody can read it."""
+    import click
+
+    try:
+        click.echo(message)
+    except OSError:
+        discard(sys.stdout)
+
+
 def discard(stream: TextIO) -> None:
     """Send what is left to flush nowhere: it could not be written, and would fail again at exit."""
     with suppress(OSError, ValueError):

@@ -53,7 +53,7 @@ def verify(model: str, precision: str, path: Path | None, as_json: bool, **optio
 
 def _read(path: Path) -> list[str]:
     try:
-        texts = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        texts = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     except UnicodeDecodeError as error:
         raise click.UsageError(f"--texts: {path} is not UTF-8: {error}") from error
     if len(texts) < 3:
