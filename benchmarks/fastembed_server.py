@@ -15,7 +15,7 @@ from typing import Any
 
 import uvicorn
 
-from neuralcore.embedding.admission import Encoded
+from neuralcore.embedding.calls import Encoded
 from neuralcore.embedding.server.app import make_app
 from neuralcore.embedding.server.requests import EmbeddingRequest
 from neuralcore.embedding.server.service import Service

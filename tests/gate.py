@@ -8,10 +8,13 @@ class Gate:
     def __init__(self, engine):
         self.engine, self.device, self.threads, self.runs = engine, "cpu", engine.threads, []
         self.config, self.dimension, self.max_tokens = engine.config, engine.dimension, engine.max_tokens
-        self.tokenize, self.accept_ids, self.precision = engine.tokenize, engine.accept_ids, engine.precision
+        self.tokenize_parts, self.accept_ids = engine.tokenize_parts, engine.accept_ids
+        self.precision, self.only_large = engine.precision, False
         self.started, self.open, self.fail = threading.Semaphore(0), threading.Semaphore(0), lambda tokens: None
 
-    def encode(self, tokens):
+    def encode(self, tokens, threads=None):
+        if self.only_large and len(tokens) < 64:
+            return self.engine.encode(tokens, threads=threads)
         self.started.release()
         assert self.open.acquire(timeout=20)
         self.runs.append(len(tokens))

@@ -2,12 +2,22 @@
 
 import asyncio
 import inspect
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer as HfTokenizer
 
-from neuralcore.embedding import AsyncEmbeddingEngine, EmbeddingEngine, InferenceError, InputError, Overloaded
+from neuralcore.embedding import (
+    AsyncEmbeddingEngine,
+    EmbeddingEngine,
+    InferenceError,
+    InputError,
+    OutOfMemory,
+    Overloaded,
+)
 from neuralcore.embedding.admission import AdmissionQueue
 from tests.gate import Gate, started, until
 
@@ -134,10 +144,9 @@ def test_large_batch_lets_others_come_between_its_parts(tiny):
 
     async def run():
         engine = AsyncEmbeddingEngine(gate)
-        large = asyncio.create_task(engine.encode(lambda: tiny.tokenize(TEXTS)))
+        large = asyncio.create_task(engine.encode(lambda: tiny.tokenize_parts(TEXTS)))
         await started(gate)
         single = asyncio.create_task(engine.embed("a cat"))
-        await until(lambda: engine.n_waiting == 1)
         gate.open.release(2)
         await single
         assert not large.done()
@@ -221,6 +230,238 @@ def test_close_finishes_what_waits_and_refuses_what_comes(tiny):
 
     expected = tiny.embed_batch(TEXTS[:50])
     np.testing.assert_allclose(asyncio.run(run()), expected, atol=1e-5)
+
+
+async def collect(stream, blocks):
+    async for block in stream:
+        blocks.append(block)
+
+
+def test_close_finishes_a_batch_that_has_begun_whole_and_ends_a_stream(tiny):
+    gate = Gate(tiny)
+
+    async def run():
+        engine = AsyncEmbeddingEngine(gate)
+        batch = asyncio.create_task(engine.embed_batch(TEXTS))  # 256 texts wait at a time, 256 run
+        await started(gate)
+        stream = engine.embed_stream(TEXTS)
+        first = asyncio.create_task(anext(stream))
+        await until(lambda: engine.n_waiting >= 2)
+        closing = asyncio.create_task(engine.close())
+        await until(lambda: engine._queue._closed)
+        gate.open.release(10_000)
+        blocks = [await first]
+        with pytest.raises(InferenceError, match="closed"):
+            await collect(stream, blocks)
+        vectors = await batch
+        await closing
+        return vectors, np.concatenate(blocks)
+
+    expected = tiny.embed_batch(TEXTS)
+    vectors, of_stream = asyncio.run(run())
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    assert 0 < len(of_stream) < len(TEXTS)
+    np.testing.assert_allclose(of_stream, expected[: len(of_stream)], atol=1e-5)
+
+
+class Panic(BaseException):
+    """As pyo3's PanicException, which is no Exception."""
+
+
+@pytest.mark.parametrize("fault", [Panic, KeyboardInterrupt, SystemExit, StopIteration, MemoryError, ZeroDivisionError])
+@pytest.mark.parametrize("place", ["tokenizing", "tokenizing much", "running"])
+def test_whatever_is_raised_in_the_queue_reaches_its_call_alone_and_the_queue_goes_on(tiny, fault, place):
+    gate = Gate(tiny)
+    expected = {Panic: InferenceError, MemoryError: OutOfMemory, ZeroDivisionError: ZeroDivisionError}
+
+    def fail(tokens):
+        if place == "running" and len(tokens) >= 3:
+            raise fault("a reason")
+
+    def tokenize():
+        if place != "running":
+            raise fault("a reason")
+        yield tiny.tokenize(["poison"] * 3)
+
+    gate.fail = fail
+
+    async def run():
+        engine = AsyncEmbeddingEngine(gate)
+        first = asyncio.create_task(engine.embed("first"))
+        await started(gate)
+        bad = engine.encode(tokenize, is_small=place != "tokenizing much")
+        calls = asyncio.gather(engine.embed("a cat"), bad, engine.embed("a dog"), return_exceptions=True)
+        await until(lambda: engine.n_waiting >= 2)
+        gate.open.release(100)
+        results = [await first, *await calls, await engine.embed("later")]
+        assert engine.failure is None
+        return results
+
+    async def bounded():
+        async with asyncio.timeout(30):
+            return await run()
+
+    first, cat, error, dog, later = asyncio.run(bounded())
+    np.testing.assert_allclose(
+        [first, cat, dog, later], tiny.embed_batch(["first", "a cat", "a dog", "later"]), atol=1e-5
+    )
+    if fault is StopIteration and place != "running":  # a generator's own rule
+        assert isinstance(error, RuntimeError)
+        return
+    assert type(error) is expected.get(fault, InferenceError)
+    assert "a reason" in str(error)
+
+
+@pytest.mark.parametrize("function", ["_begin", "_gather", "_read", "_run"])
+def test_queue_whose_own_thread_fails_says_so_to_all_and_begins_anew(tiny, monkeypatch, function):
+    async def run():
+        engine = AsyncEmbeddingEngine(tiny)
+        with monkeypatch.context() as patch:
+            patch.setattr(engine._queue, function, lambda *_: (_ for _ in ()).throw(Panic("lost")))
+            calls = [engine.embed("a cat"), engine.embed("a dog"), engine.embed_batch(["a tree"] * 50)]
+            errors = await asyncio.gather(*calls, return_exceptions=True)
+            assert engine.failure == "Panic"
+        assert [type(each) for each in errors if isinstance(each, Exception)][-1] is InferenceError
+        vectors = await asyncio.gather(engine.embed("a cat"), engine.embed_batch(["a tree"] * 50))
+        assert engine.failure is None
+        return vectors
+
+    async def bounded():
+        async with asyncio.timeout(30):
+            return await run()
+
+    cat, trees = asyncio.run(bounded())
+    np.testing.assert_allclose([cat, trees[0]], tiny.embed_batch(["a cat", "a tree"]), atol=1e-5)
+
+
+def test_call_for_which_no_thread_can_be_started_is_refused(tiny, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("can't start new thread")
+
+    async def run():
+        engine = AsyncEmbeddingEngine(tiny)
+        with monkeypatch.context() as patch:
+            patch.setattr("concurrent.futures.ThreadPoolExecutor.submit", refuse)
+            with pytest.raises(InferenceError, match="can't start new thread"):
+                await engine.embed("a cat")
+        assert "can't start" in engine.failure
+        assert engine.n_waiting == 0
+        assert (await engine.embed("a cat")).shape == (tiny.dimension,)
+        assert engine.failure is None
+
+    asyncio.run(run())
+
+
+def test_small_call_runs_beside_a_large_one_that_leaves_it_a_thread(tiny):
+    gate = Gate(tiny)
+    gate.only_large = True
+
+    async def run():
+        engine = AsyncEmbeddingEngine(gate)
+        large = asyncio.create_task(engine.embed_batch(TEXTS))
+        await started(gate)
+        vectors = [await engine.embed(text) for text in ("a cat", "a dog", "a tree")]  # nobody opens the gate
+        assert not large.done()
+        assert engine._queue._threads_now() == tiny.threads - 1
+        gate.open.release(10_000)
+        await large
+        return vectors
+
+    np.testing.assert_allclose(asyncio.run(run()), tiny.embed_batch(["a cat", "a dog", "a tree"]), atol=1e-5)
+
+
+def test_small_calls_have_their_share_of_the_next_run_where_there_is_one_thread_only(tiny):
+    gate = Gate(tiny)
+    gate.threads = 1
+
+    async def run():
+        engine = AsyncEmbeddingEngine(gate)
+        bulk = [asyncio.create_task(engine.encode(lambda: tiny.tokenize_parts(TEXTS))) for _ in range(5)]
+        await started(gate)
+        await until(lambda: len(engine._queue._large) == 4)  # each of which has its turn before that of a late one
+        single = asyncio.create_task(engine.embed("a cat"))
+        await until(lambda: len(engine._queue._small) == 1)
+        gate.open.release(2)
+        vector = await single
+        assert not any(each.done() for each in bulk)
+        gate.open.release(100_000)
+        await asyncio.gather(*bulk)
+        return vector
+
+    np.testing.assert_allclose(asyncio.run(run()), tiny.embed("a cat"), atol=1e-5)
+
+
+def test_large_calls_are_tokenized_in_turn(tiny):
+    turns = []
+
+    def tokenize(name, n_parts):
+        for _ in range(n_parts):
+            turns.append(name)
+            yield tiny.tokenize(["a cat"])
+
+    gate = Gate(tiny)
+
+    async def run():
+        engine = AsyncEmbeddingEngine(gate)
+        with engine._queue._changed:  # the reader begins when both are there
+            calls = [
+                asyncio.ensure_future(engine._queue.put(lambda: tokenize("long", 50), is_small=False)),
+                asyncio.ensure_future(engine._queue.put(lambda: tokenize("short", 2), is_small=False)),
+            ]
+        gate.open.release(1000)
+        results = await asyncio.gather(*calls)
+        return [len(each.vectors) for each in results]
+
+    assert asyncio.run(run()) == [50, 2]
+    assert turns[:5] == ["long", "short", "long", "short", "long"]
+
+
+def test_forked_child_has_a_queue_of_its_own(tiny_folder, tmp_path):
+    code = """
+import asyncio, os, sys
+from neuralcore.embedding import AsyncEmbeddingEngine, EmbeddingEngine
+engine = AsyncEmbeddingEngine(EmbeddingEngine.from_pretrained(sys.argv[1], cache_dir=sys.argv[2], threads=2))
+async def use():
+    async with asyncio.timeout(30):
+        return len(await engine.embed_batch(["a"] * 100)), (await engine.embed("a")).shape
+print(asyncio.run(use()), flush=True)
+if pid := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+print(asyncio.run(use()), flush=True)
+os._exit(0)
+"""
+    command = [sys.executable, "-c", code, str(tiny_folder), str(tmp_path / "c")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    assert result.stdout == "(100, (48,))\n" * 2
+
+
+@pytest.fixture
+def larger_tokenizer(tiny_folder):
+    """A tokenizer with more tokens than the model has words."""
+    inner = HfTokenizer.from_file(str(tiny_folder / "tokenizer.json"))
+    inner.add_tokens([f"<extra{number}>" for number in range(200)])
+    inner.save(str(tiny_folder / "tokenizer.json"))
+
+
+def test_token_beyond_the_words_of_the_model_fails_its_own_call_with_its_number(larger_tokenizer, tiny):
+    texts = ["a cat"] * 1500
+    texts[1300] = "a <extra150> dog"
+    reason = r"token id \d+ is beyond the \d+ words of the model"
+    with pytest.raises(InputError, match=f"text 1300: {reason}") as caught:
+        tiny.embed_batch(texts)
+    assert caught.value.index == 1300
+    with pytest.raises(InputError, match=f"text 1: {reason}"):
+        tiny.encode(tiny.accept_ids([[2, 5, 3], [2, 5, 150, 3]]))
+
+    async def run():
+        engine = AsyncEmbeddingEngine(tiny)
+        calls = [engine.embed("a cat"), engine.embed(texts[1300]), engine.embed_batch(texts), engine.embed("a dog")]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    cat, single, batch, dog = asyncio.run(run())
+    np.testing.assert_allclose([cat, dog], tiny.embed_batch(["a cat", "a dog"]), atol=1e-5)
+    assert (type(single), single.index) == (InputError, 0)
+    assert (type(batch), batch.index) == (InputError, 1300)
 
 
 @pytest.mark.parametrize("kind", ["list", "generator", "async generator"])
@@ -311,7 +552,7 @@ def test_loop_that_ends_early_does_not_hurt_the_worker(tiny):
     queue = AdmissionQueue(gate, max_waiting=10)
 
     async def leave():
-        queue.put(lambda: tiny.tokenize(["a"]))
+        queue.put(lambda: tiny.tokenize_parts(["a"]), is_small=True)
         await started(gate)
 
     asyncio.run(leave())

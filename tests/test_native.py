@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from neuralcore.embedding import (
     EmbeddingEngine,
     InferenceError,
+    InputError,
     ModelConfig,
     ModelCorrupt,
     OutOfMemory,
@@ -149,7 +150,7 @@ def _encoders(tmp_path_factory):
 def test_tokens_beyond_the_model_are_errors_above_the_kernels():
     encoder = ENCODERS["bert"]
     for wrong in ([checkpoints.VOCABULARY], [-1], [2**31 - 1], [-(2**31)]):
-        with pytest.raises(InferenceError, match="ids beyond the 120 words"):
+        with pytest.raises(InputError, match=r"text 1: token id -?[0-9]+ is beyond the 120 words"):
             encoder.encode(tokens_of([np.array([5, 6]), np.array(wrong)]))
     with pytest.raises(InferenceError, match="65 tokens, for 64 positions"):
         encoder.encode(tokens_of([np.full(65, 4)]))

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -31,6 +32,7 @@ class Client:
     status: int = 0
     headers: dict = field(default_factory=dict)
     n_reads: int = 0
+    method: str = "POST"
 
     async def receive(self):
         self.n_reads += 1
@@ -49,7 +51,7 @@ class Client:
     async def ask(self, app):
         scope = {
             "type": "http",
-            "method": "POST",
+            "method": self.method,
             "path": self.path,
             "query_string": b"",
             "headers": [(b"host", b"localhost")],
@@ -158,6 +160,49 @@ def test_failure_of_the_engine_is_an_answer_and_a_defect_tells_no_text(gate, cap
     assert client.json()["error"]["type"] == "server_error"
     told = client.json()["error"]["message"] + str([(r.getMessage(), r.fields) for r in caplog.records])
     assert "secret" not in told
+
+
+def test_health_says_when_the_queue_has_failed_and_when_it_runs_again(gate, monkeypatch):
+    gate.open.release(1000)
+
+    async def run():
+        service = Service(model="tiny")
+        service.start(gate)
+        app = make_app(service)
+        with monkeypatch.context() as patch:
+            patch.setattr(service.engine._queue, "_gather", lambda _: sys.exit("lost"))
+            answers = [await embed("a cat").ask(app), await Client("/health", b"", method="GET").ask(app)]
+        answers += [await embed("a cat").ask(app), await Client("/health", b"", method="GET").ask(app)]
+        await service.engine.close()
+        return answers
+
+    failed, unhealthy, answered, healthy = asyncio.run(run())
+    assert [each.status for each in (failed, unhealthy, answered, healthy)] == [424, 503, 200, 200]
+    assert "SystemExit" in unhealthy.json()["error"]
+
+
+def test_request_with_too_many_tokens_is_refused_before_all_texts_are_read(gate):
+    read = []
+    tokenize = gate.tokenize_parts
+
+    def noted(texts, **options):
+        for part in tokenize(texts, **options):
+            read.append(len(part))
+            yield part
+
+    gate.tokenize_parts = noted
+
+    async def run():
+        service = Service(model="tiny", limits=Limits(max_tokens=500))
+        service.start(gate)
+        client = await embed(["the big red tree"] * 2000).ask(make_app(service))
+        await service.engine.close()
+        return client
+
+    client = asyncio.run(run())
+    assert client.status == 422
+    assert "tokens before all texts were read, the limit of a request is 500" in client.json()["error"]["message"]
+    assert sum(read) < 200
 
 
 def test_large_answer_is_written_off_the_loop_and_equals_the_small_ones(gate):

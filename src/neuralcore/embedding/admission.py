@@ -3,6 +3,11 @@
 There is no timer. While a run is under way, calls gather; when it ends, the next run takes them, oldest first, up to a
 budget of tokens. So a lone call starts at once, many calls share their runs, and what is larger than a run is cut,
 and others come between its parts.
+
+Bulk does not hold up a lone call. Small calls are tokenized by the run that takes them; large ones beforehand, a few
+texts at a time and in turn, by a thread of their own. While a run of large calls is under way, small ones run beside it
+in a lane of one thread, and as long as small calls come, that thread is not the large ones'. What the lane cannot take
+has half of each run.
 """
 
 from __future__ import annotations
@@ -10,101 +15,64 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field
-from threading import Lock
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Condition
 
-import numpy as np
-
+from .calls import Encoded, Entry, Tokenize, Worker
 from .engine import EmbeddingEngine
-from .errors import InferenceError, Overloaded
+from .errors import InferenceError, InputError, OutOfMemory, Overloaded
+from .forks import reset_in_children
 from .types import TokenBatch, Vectors
 
 # Four of the encoder's micro-batches for each thread: all threads are busy, and those who wait soon have their turn.
 _BUDGET_TOKENS_PER_THREAD = 1024
 _GPU_BUDGET_TOKENS = 16_384  # untested
+_SHORT_BUDGET_TOKENS = 256  # of a large call's part, where there is one thread only and small calls come
+_RECENT_S = 2.0  # so long after a small call the next one is expected
 _MEMORY = 0.1  # weight of the latest run in the mean time of an entry
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Encoded:
-    """What came of one entry.
-
-    Args:
-        vectors: float32 (n, dimension).
-        n_tokens: tokens that were encoded.
-        n_cut: texts that were longer than the limit.
-        queue_s: seconds it waited for its first run.
-        encode_s: seconds of the runs it was part of.
-    """
-
-    vectors: Vectors
-    n_tokens: int
-    n_cut: int
-    queue_s: float
-    encode_s: float
-
-
-@dataclass(slots=True, eq=False)
-class _Entry:
-    """Texts that wait, are half done, or wait again for their next part."""
-
-    tokenize: Callable[[], TokenBatch]
-    future: asyncio.Future[Encoded]
-    entered: float = field(default_factory=time.monotonic)
-    queue_s: float = 0.0
-    encode_s: float = 0.0
-    tokens: TokenBatch | None = None
-    n_taken: int = 0
-    blocks: list[Vectors] = field(default_factory=list)
-
-    def take(self, n_tokens: int) -> TokenBatch:
-        """The next texts, as many as fit so many tokens, and one at least."""
-        if self.tokens is None:
-            self.queue_s = time.monotonic() - self.entered
-            self.tokens = self.tokenize()
-        start, offsets = self.n_taken, self.tokens.offsets
-        fitting = int(np.searchsorted(offsets, offsets[start] + n_tokens, side="right")) - 1
-        self.n_taken = min(len(self.tokens), max(start + 1, fitting))
-        return self.tokens.part(start, self.n_taken)
-
-    @property
-    def all_taken(self) -> bool:
-        return self.tokens is not None and self.n_taken == len(self.tokens)
-
-    def encoded(self) -> Encoded:
-        """The outcome, when all parts are done."""
-        tokens = self.tokens or self.tokenize()
-        return Encoded(np.concatenate(self.blocks), len(tokens.ids), tokens.n_cut, self.queue_s, self.encode_s)
-
-
-_Taken = list[tuple[_Entry, TokenBatch]]
+_Taken = list[tuple[Entry, TokenBatch]]
+_Waiting = OrderedDict[Entry, None]
 
 
 class AdmissionQueue:
     """Feeds one engine from any number of coroutines.
 
     Args:
-        engine: runs in one worker thread; so does tokenization.
+        engine: runs in threads of the queue's own; so does tokenization.
         max_waiting: entries that may wait.
-        on_run: called in the worker thread with the texts and tokens of each run, before it starts.
+        on_run: called in the thread of a run with its texts and tokens, before it starts.
+
+    Attributes:
+        failure: why the queue itself failed last; None when it has run something since.
     """
 
     def __init__(
         self, engine: EmbeddingEngine, *, max_waiting: int, on_run: Callable[[int, int], object] | None = None
     ) -> None:
         self.max_waiting = max_waiting
+        self.failure: str | None = None
         self._engine, self._on_run = engine, on_run
-        self._budget = _BUDGET_TOKENS_PER_THREAD * engine.threads if engine.device == "cpu" else _GPU_BUDGET_TOKENS
-        self._waiting: OrderedDict[_Entry, None] = OrderedDict()
-        self._lock, self._running, self._closed = Lock(), False, False
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="neuralcore-queue")
+        self._has_lane = engine.device == "cpu" and engine.threads > 1
         self._entry_s = 0.0
+        self._closed = False
+        self.forget_threads()
+        reset_in_children(self)
+
+    def forget_threads(self) -> None:
+        """See `forks.HasThreads`: neither threads nor those who wait for them are in a child."""
+        self._changed = Condition()
+        self._small, self._unread, self._large = _Waiting(), _Waiting(), _Waiting()
+        self._open: set[Entry] = set()
+        self._n_promised = 0
+        self._main, self._lane, self._reader = Worker("queue"), Worker("lane"), Worker("tokenize")
+        self._is_bulk = False  # whether the main thread runs large entries
+        self._small_until = 0.0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._small) + len(self._unread) + len(self._large)
 
     def refuse_if_full(self) -> None:
         """Raise what `put` would raise now.
@@ -115,115 +83,249 @@ class AdmissionQueue:
         """
         if self._closed:
             raise InferenceError(self._engine.device, "the engine was closed")
-        if len(self._waiting) >= self.max_waiting:
-            retry_after_s = len(self._waiting) * self._entry_s
-            raise Overloaded(len(self._waiting), self.max_waiting, retry_after_s)
+        if len(self) >= self.max_waiting:
+            raise Overloaded(len(self), self.max_waiting, len(self) * self._entry_s)
 
-    def put(self, tokenize: Callable[[], TokenBatch], *, refusable: bool = True) -> asyncio.Future[Encoded]:
+    @contextmanager
+    def promised(self) -> Iterator[None]:
+        """What is put with `is_promised` is done, even if the queue is closed meanwhile.
+
+        Raises:
+            Overloaded, InferenceError: see `refuse_if_full`.
+        """
+        with self._changed:
+            self.refuse_if_full()
+            self._n_promised += 1
+        changed = self._changed
+        try:
+            yield
+        finally:
+            with changed:
+                self._n_promised -= 1
+                changed.notify_all()
+
+    def put(
+        self,
+        tokenize: Tokenize,
+        *,
+        is_small: bool,
+        first_index: int = 0,
+        refusable: bool = True,
+        is_promised: bool = False,
+    ) -> asyncio.Future[Encoded]:
         """Let texts wait for the engine. Cancelling the future takes them out again.
 
         Args:
-            tokenize: gives the tokens; called in the worker thread when their turn has come.
+            tokenize: gives the tokens, some texts at a time; called in a thread of the queue.
+            is_small: whether to tokenize them takes a millisecond at most.
+            first_index: the number of the first text, for errors of the engine.
             refusable: whether a full queue refuses them.
+            is_promised: whether a closed one takes them, see `promised`.
 
         Raises:
             Overloaded: the queue is full.
-            InferenceError: it was closed.
+            InferenceError: it was closed, or the system gives no thread.
         """
-        entry = _Entry(tokenize, asyncio.get_running_loop().create_future())
-        with self._lock:
-            if refusable or self._closed:
+        entry = Entry(tokenize, asyncio.get_running_loop().create_future(), is_small, first_index)
+        with self._changed:
+            if refusable or (self._closed and not is_promised):
                 self.refuse_if_full()
-            self._waiting[entry] = None
-            if not self._running:
-                self._running = True
-                self._worker.submit(self._work)
+            self._enter(entry)
         entry.future.add_done_callback(lambda future: self._forget(entry) if future.cancelled() else None)
         return entry.future
 
     def drain(self) -> None:
-        """Take nothing more, and return when all that waited is done. Blocks."""
-        with self._lock:
+        """Take nothing more, and return when all that waited or was promised is done. Blocks."""
+        with self._changed:
             self._closed = True
-        self._worker.shutdown()
+            self._changed.wait_for(lambda: not self._open and not self._n_promised)
+        for worker in (self._reader, self._lane, self._main):
+            worker.stop()
 
-    def _forget(self, entry: _Entry) -> None:
-        with self._lock:
-            self._waiting.pop(entry, None)
+    def _enter(self, entry: Entry) -> None:
+        if entry.is_small:
+            self._small_until = entry.entered + _RECENT_S
+        self._open.add(entry)
+        (self._small if entry.is_small else self._unread)[entry] = None
+        try:
+            self._wake()
+        except RuntimeError as error:
+            self._drop(entry)
+            self.failure = f"no thread could be started: {error}"
+            raise InferenceError(self._engine.device, self.failure) from error
+
+    def _wake(self) -> None:
+        """Start whoever has something to do. With the lock held."""
+        if self._unread:
+            self._reader.start(lambda: self._guarded(self._reader, self._read))
+        if self._small or self._large:
+            self._main.start(lambda: self._guarded(self._main, self._work))
+        if self._small and self._is_bulk and self._has_lane:
+            self._lane.start(lambda: self._guarded(self._lane, self._work_beside))
+
+    def _forget(self, entry: Entry) -> None:
+        with self._changed:
+            self._drop(entry)
+
+    def _drop(self, entry: Entry) -> None:
+        for waiting in (self._small, self._unread, self._large):
+            waiting.pop(entry, None)
+        self._open.discard(entry)
+        self._changed.notify_all()
+
+    def _guarded(self, worker: Worker, work: Callable[[], None]) -> None:
+        """What ends a thread against all expectation fails whoever waits; the next call starts it again."""
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - nobody else would see it
+            with self._changed:
+                worker.running = self._is_bulk = False
+                self.failure = type(error).__name__  # its message may quote a text
+                failed = list(self._open)
+            for entry in failed:
+                self._settle(entry, error)
+
+    def _read(self) -> None:
+        """Tokenize large entries, each in turn a few texts."""
+        while entry := self._next(self._unread, self._reader):
+            try:
+                whole = entry.read()
+            except BaseException as error:  # noqa: BLE001 - a panic in Rust is one; it belongs to who waits for this entry
+                self._settle(entry, error)
+                continue
+            self._put_back(entry, self._large if whole else self._unread)
 
     def _work(self) -> None:
         """Run what waits until nothing does."""
-        while not self._rest():
-            if taken := self._gather():
-                self._run(taken)
+        while self._begin():
+            n_threads = self._threads_now()
+            if taken := self._gather(n_threads):
+                self._run(taken, n_threads)
 
-    def _rest(self) -> bool:
-        with self._lock:
-            self._running = bool(self._waiting)
-            return not self._running
+    def _begin(self) -> bool:
+        with self._changed:
+            self._main.running = bool(self._small or self._large)
+            self._is_bulk = bool(self._large)
+            self._wake()
+            return self._main.running
 
-    def _gather(self) -> _Taken:
+    def _threads_now(self) -> int:
+        reserved = self._is_bulk and self._has_lane and time.monotonic() < self._small_until
+        return self._engine.threads - reserved
+
+    def _gather(self, n_threads: int) -> _Taken:
         """The oldest entries, until their tokens fill the budget; of the last one, as much as fits."""
+        room = _BUDGET_TOKENS_PER_THREAD * n_threads if self._engine.device == "cpu" else _GPU_BUDGET_TOKENS
+        if not self._is_bulk:
+            return self._take_all(self._small, room)
         taken: _Taken = []
-        room = self._budget
-        while room > 0 and (entry := self._take()):
+        if not self._has_lane or (self._lane.running and self._small):
+            taken = self._take_all(self._small, room // 2)
+        if n_threads == 1 and not self._has_lane and time.monotonic() < self._small_until:
+            room = _SHORT_BUDGET_TOKENS
+        return taken + self._take_all(self._large, room - sum(len(part.ids) for _, part in taken))
+
+    def _work_beside(self) -> None:
+        """Run small entries while large ones run."""
+        while self._is_bulk and (taken := self._take_all(self._small, _BUDGET_TOKENS_PER_THREAD)):
+            self._run(taken, 1)
+        with self._changed:
+            self._lane.running = False
+            self._wake()
+
+    def _take_all(self, waiting: _Waiting, room: int) -> _Taken:
+        taken: _Taken = []
+        while room > 0 and (entry := self._next(waiting)):
             try:
                 part = entry.take(room)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to whoever waits for this entry
-                _settle(entry, error)
+            except BaseException as error:  # noqa: BLE001 - as above
+                self._settle(entry, error)
                 continue
             taken.append((entry, part))
             room = room - len(part.ids) if entry.all_taken else 0
         return taken
 
-    def _take(self) -> _Entry | None:
-        with self._lock:
-            while self._waiting:
-                entry, _ = self._waiting.popitem(last=False)
+    def _next(self, waiting: _Waiting, worker: Worker | None = None) -> Entry | None:
+        """The oldest; where there is none, the worker that asks has its rest."""
+        with self._changed:
+            while waiting:
+                entry, _ = waiting.popitem(last=False)
                 if not entry.future.cancelled():
                     return entry
+            if worker:
+                worker.running = False
         return None
 
-    def _put_back(self, entry: _Entry) -> None:
-        with self._lock:
-            self._waiting[entry] = None
+    def _put_back(self, entry: Entry, waiting: _Waiting) -> None:
+        with self._changed:
+            if entry in self._open:  # not cancelled meanwhile
+                waiting[entry] = None
+                self._wake()
 
-    def _run(self, taken: _Taken) -> None:
+    def _run(self, taken: _Taken, n_threads: int) -> None:
         """Run parts together; where that fails, each alone, so that it fails for its cause only."""
-        try:
-            self._run_together([pair for pair in taken if not pair[0].future.cancelled()])
-        except Exception as error:  # noqa: BLE001 - as above
-            if len(taken) > 1:
-                for pair in taken:
-                    self._run([pair])
-                return
-            _settle(taken[0][0], error)
-
-    def _run_together(self, taken: _Taken) -> None:
+        taken = [pair for pair in taken if not pair[0].future.cancelled()]
         if not taken:
             return
+        try:
+            vectors, encode_s = self._encode(taken, n_threads)
+        except BaseException as error:  # noqa: BLE001 - as above
+            if len(taken) > 1:
+                for pair in taken:
+                    self._run([pair], n_threads)
+                return
+            entry, part = taken[0]
+            if isinstance(error, InputError):  # which knows the texts of this run only
+                error = error.moved(entry.first_index + entry.n_taken - len(part))
+            self._settle(entry, error)
+            return
+        self._entry_s += _MEMORY * (encode_s / len(taken) - self._entry_s)
+        self.failure = None
+        row = 0
+        for entry, part in taken:
+            self._deliver(entry, vectors[row : row + len(part)], encode_s)
+            row += len(part)
+
+    def _encode(self, taken: _Taken, n_threads: int) -> tuple[Vectors, float]:
         tokens = TokenBatch.join([part for _, part in taken])
         if self._on_run:
             self._on_run(len(tokens), len(tokens.ids))
         began = time.monotonic()
-        vectors = self._engine.encode(tokens)
-        encode_s = time.monotonic() - began
-        self._entry_s += _MEMORY * (encode_s / len(taken) - self._entry_s)
-        row = 0
-        for entry, part in taken:
-            entry.blocks.append(vectors[row : row + len(part)].copy())  # a view would keep its neighbours in memory
+        threads = None if n_threads == self._engine.threads else n_threads
+        return self._engine.encode(tokens, threads=threads), time.monotonic() - began
+
+    def _deliver(self, entry: Entry, vectors: Vectors, encode_s: float) -> None:
+        try:
+            entry.blocks.append(vectors.copy())  # a view would keep its neighbours in memory
             entry.encode_s += encode_s
-            row += len(part)
             if entry.all_taken:
-                _settle(entry, entry.encoded())
+                self._settle(entry, entry.encoded())
             else:
-                self._put_back(entry)  # behind those that came meanwhile
+                self._put_back(
+                    entry, self._small if entry.is_small else self._large
+                )  # behind those that came meanwhile
+        except BaseException as error:  # noqa: BLE001 - as above
+            self._settle(entry, error)
 
+    def _settle(self, entry: Entry, outcome: Encoded | BaseException) -> None:
+        """Wake who waits, in their own loop."""
+        if isinstance(outcome, BaseException):
+            outcome = self._told(outcome, entry)
+        with suppress(RuntimeError):  # the loop was closed: nobody waits
+            entry.future.get_loop().call_soon_threadsafe(_resolve, entry.future, outcome)
+        self._forget(entry)
 
-def _settle(entry: _Entry, outcome: Encoded | Exception) -> None:
-    """Wake who waits, in their own loop."""
-    with suppress(RuntimeError):  # the loop was closed: nobody waits
-        entry.future.get_loop().call_soon_threadsafe(_resolve, entry.future, outcome)
+    def _told(self, error: BaseException, entry: Entry) -> Exception:
+        """An error that a future can hold and a caller can catch."""
+        if isinstance(error, MemoryError):
+            n_texts = len(entry.tokens) if entry.tokens else 1
+            told: Exception = OutOfMemory.outside_of_runs(n_texts, str(error) or "of a call that waited")
+        elif isinstance(error, Exception) and not isinstance(error, StopIteration):
+            return error
+        else:
+            told = InferenceError(self._engine.device, f"{type(error).__name__}: {error}")
+        told.__cause__ = error
+        return told
 
 
 def _resolve(future: asyncio.Future[Encoded], outcome: Encoded | Exception) -> None:

@@ -12,26 +12,28 @@ from typing import Any, Self
 
 import numpy as np
 
-from .admission import AdmissionQueue, Encoded
+from .admission import AdmissionQueue
 from .arguments import Truncation, check_texts
+from .calls import Encoded
 from .config import ModelConfig
 from .engine import EmbeddingEngine, PrecisionName
 from .errors import InputError
 from .providers import Device, GpuOptions
-from .stream import WINDOW_CHARACTERS, windows
+from .stream import WINDOW_CHARACTERS, empty_vectors, windows
 from .types import EmbeddingType, Precision, TokenBatch, Vectors
 
 MAX_WAITING = 4096
 """Calls that may wait by default: memory for their texts and futures, a few MB."""
 _WINDOW_TEXTS = 256  # of a batch or stream that wait together; in memory at once, not in one run
+_SMALL_TEXTS, _SMALL_CHARACTERS = 16, 4_096
 _WINDOWS_AHEAD = 2  # one runs, one waits
 
 
 class AsyncEmbeddingEngine:
     """An `EmbeddingEngine` behind a bounded queue: concurrent calls share runs, the newest wait when there are many.
 
-    There is no timer: a call starts at once when the engine is free; those that come meanwhile run together next. A
-    cancelled call gives its place back. Tokenization and encoding happen in one thread of its own.
+    There is no timer: a call starts at once when the engine is free; those that come meanwhile run together next, small
+    ones beside large ones. A cancelled call gives its place back. Tokenization and encoding have threads of their own.
 
     Args:
         engine: is closed with this object. Synchronous calls beside it are fine.
@@ -120,8 +122,7 @@ class AsyncEmbeddingEngine:
         """
         if not isinstance(text, str):
             raise InputError(f"embed takes one str, got {type(text).__name__}; embed_batch takes several")
-        tokenize = partial(self._engine.tokenize, [text], embedding_type=embedding_type)
-        vector: Vectors = (await self._queue.put(tokenize)).vectors[0]
+        vector: Vectors = (await self._put([text], embedding_type)).vectors[0]
         return vector
 
     async def embed_query(self, text: str) -> Vectors:
@@ -146,8 +147,11 @@ class AsyncEmbeddingEngine:
             >>> (await engine.embed_batch(["one text", "another"])).shape  # doctest: +SKIP
             (2, 384)
         """
-        blocks = [block async for block in self.embed_stream(texts, embedding_type=embedding_type)]
-        return np.concatenate(blocks) if blocks else np.empty((0, self.dimension), np.float32)
+        check_texts(texts)
+        with self._queue.promised():
+            blocks = [block async for block in self._stream(texts, embedding_type, is_promised=True)]
+        out = empty_vectors(sum(map(len, blocks)), self.dimension)
+        return np.concatenate(blocks, out=out) if blocks else out
 
     def embed_stream(
         self, texts: Iterable[str] | AsyncIterable[str], *, embedding_type: str | None = None
@@ -164,6 +168,7 @@ class AsyncEmbeddingEngine:
 
         Raises:
             Overloaded: the queue is full at the beginning. A stream that has begun is not refused.
+            InferenceError: the engine was closed before all texts were read; blocks already yielded are valid.
 
         Example:
             >>> async for block in engine.embed_stream(open("lines.txt")):  # doctest: +SKIP
@@ -173,28 +178,38 @@ class AsyncEmbeddingEngine:
             check_texts(texts)
         return self._stream(texts, embedding_type)
 
-    async def encode(self, tokenize: Callable[[], TokenBatch]) -> Encoded:
+    async def encode(self, tokenize: Callable[[], Iterable[TokenBatch]], *, is_small: bool = False) -> Encoded:
         """Vectors of what `tokenize` gives, with counts and times: what servers need.
 
         Args:
-            tokenize: called in the worker thread when its turn has come; what it raises is raised here.
+            tokenize: gives the tokens, some texts at a time; called in a thread of the queue when its turn has come.
+                What it raises is raised here.
+            is_small: whether to tokenize them takes a millisecond at most; see `is_small`.
 
         Raises:
             Overloaded: the queue is full.
 
         Example:
-            >>> encoded = await engine.encode(lambda: engine.engine.tokenize(["one text"]))  # doctest: +SKIP
+            >>> encoded = await engine.encode(lambda: engine.engine.tokenize_parts(["one text"]))  # doctest: +SKIP
             >>> encoded.n_tokens  # doctest: +SKIP
             4
         """
-        return await self._queue.put(tokenize)
+        return await self._queue.put(tokenize, is_small=is_small)
+
+    @property
+    def failure(self) -> str | None:
+        """Why the queue itself failed last (no thread could be started, say); None when it has run something since."""
+        return self._queue.failure
 
     def refuse_if_full(self) -> None:
         """Raise `Overloaded` if a call would be refused now."""
         self._queue.refuse_if_full()
 
     async def close(self) -> None:
-        """Refuse new calls, finish those that wait, and free the model. Closing twice is fine."""
+        """Refuse new calls, finish those that were made, and free the model. Closing twice is fine.
+
+        A stream has what it asked for so far, and no more.
+        """
         await asyncio.to_thread(self._queue.drain)
         self._engine.close()
 
@@ -209,15 +224,34 @@ class AsyncEmbeddingEngine:
     def __repr__(self) -> str:
         return f"Async{self._engine!r}"
 
+    def _put(
+        self,
+        texts: list[str],
+        embedding_type: str | None,
+        *,
+        first_index: int = 0,
+        refusable: bool = True,
+        is_promised: bool = False,
+    ) -> asyncio.Future[Encoded]:
+        tokenize = partial(self._engine.tokenize_parts, texts, embedding_type=embedding_type, first_index=first_index)
+        return self._queue.put(
+            tokenize,
+            is_small=is_small(texts),
+            first_index=first_index,
+            refusable=refusable and not is_promised,
+            is_promised=is_promised,
+        )
+
     async def _stream(
-        self, texts: Iterable[str] | AsyncIterable[str], embedding_type: str | None
+        self, texts: Iterable[str] | AsyncIterable[str], embedding_type: str | None, *, is_promised: bool = False
     ) -> AsyncIterator[Vectors]:
         pending: deque[asyncio.Future[Encoded]] = deque()
         first = 0
         try:
             async for window in _windows(texts):
-                tokenize = partial(self._engine.tokenize, window, embedding_type=embedding_type, first_index=first)
-                pending.append(self._queue.put(tokenize, refusable=first == 0))
+                pending.append(
+                    self._put(window, embedding_type, first_index=first, refusable=first == 0, is_promised=is_promised)
+                )
                 first += len(window)
                 if len(pending) == _WINDOWS_AHEAD:
                     yield (await pending.popleft()).vectors
@@ -226,6 +260,13 @@ class AsyncEmbeddingEngine:
         finally:
             for future in pending:
                 future.cancel()
+
+
+def is_small(texts: Sequence[str] | Sequence[Sequence[int]]) -> bool:
+    """Whether to tokenize texts takes a millisecond at most, or to look at ids: such calls run beside large ones."""
+    return (
+        len(texts) <= _SMALL_TEXTS and sum(len(each) for each in texts if hasattr(each, "__len__")) <= _SMALL_CHARACTERS
+    )
 
 
 async def _windows(texts: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[list[str]]:

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from .types import Lengths
+from .errors import InputError
+from .types import Lengths, TokenBatch
 
 _RUNS_PER_THREAD = 4  # at least, while runs are not tiny: one more or less then makes little difference at the end
 
@@ -48,3 +49,16 @@ def even_budget(lengths: Lengths, n_threads: int, *, tiny: int) -> int:
     n_tokens, longest = int(lengths.sum()), int(lengths.max())
     fair = math.ceil(n_tokens / n_threads)
     return min(fair, max(tiny, math.ceil(n_tokens / (n_threads * _RUNS_PER_THREAD)) + longest))
+
+
+def refuse_beyond(n_words: int, tokens: TokenBatch) -> None:
+    """Refuse ids that a model has no vectors for: its tokenizer has more tokens than it has words.
+
+    Raises:
+        InputError: with the number of the first such text of the batch.
+    """
+    if len(tokens.ids) and not 0 <= int(tokens.ids.min()) <= int(tokens.ids.max()) < n_words:
+        place = int(np.flatnonzero((tokens.ids < 0) | (tokens.ids >= n_words))[0])
+        index = int(np.searchsorted(tokens.offsets, place, side="right")) - 1
+        reason = f"token id {tokens.ids[place]} is beyond the {n_words} words of the model; its tokenizer has more"
+        raise InputError(reason, index=index)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from threading import Lock
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .batch import even_budget, plan
+from .batch import even_budget, plan, refuse_beyond
 from .config import ModelConfig, PoolingStrategy
 from .errors import InferenceError, OutOfMemory, UnsupportedModel
 from .forks import reset_in_children
@@ -25,6 +27,9 @@ from .workers import Room, Workers
 _BUDGET_TOKENS = {"cpu": 256}
 _GPU_BUDGET_TOKENS = 16_384
 _TINY_TOKENS = 128
+
+# What ONNX Runtime says of an index that a table does not have; how many words a graph has, it says nowhere else.
+_BEYOND = re.compile(r"idx=(-?\d+) must be within the inclusive range \[-?\d+, ?(-?\d+)\]")
 
 _TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings")
 _TEXT_OUTPUT = "sentence_embedding"
@@ -79,7 +84,7 @@ class OnnxEncoder:
         self._wide: OnnxSession | None = None
         self._narrow: OnnxSession | None = None
 
-    def encode(self, tokens: TokenBatch, advance: Advance | None = None) -> Vectors:
+    def encode(self, tokens: TokenBatch, advance: Advance | None = None, threads: int | None = None) -> Vectors:
         """See `Encoder.encode`.
 
         Raises:
@@ -88,8 +93,10 @@ class OnnxEncoder:
         """
         wide = self._wide_session()
         out = np.zeros((len(tokens), self._config.dimension), np.float32)
-        side_by_side = len(tokens) >= self._n_side_by_side > 1
-        session = self._narrow_session() if side_by_side else wide
+        n_runs = min(threads or self._n_side_by_side, self._n_side_by_side)
+        is_narrow = len(tokens) >= n_runs > 1 or n_runs < self._n_side_by_side
+        session = self._narrow_session() if is_narrow else wide
+        n_runs = n_runs if len(tokens) >= n_runs else 1
         starved: list[Lengths] = []
 
         def run(rows: Lengths) -> None:
@@ -97,10 +104,9 @@ class OnnxEncoder:
             if advance:
                 advance(len(rows))
 
-        batches = self._plan(tokens.lengths, self._n_side_by_side if side_by_side else 1)
-        self._run_all(run, batches, side_by_side=side_by_side)
+        self._run_all(run, self._plan(tokens.lengths, n_runs), n_runs)
         if starved:
-            self._run_all(lambda rows: self._run_alone(tokens, rows, out), starved, side_by_side=False)
+            self._run_all(lambda rows: self._run_alone(tokens, rows, out), starved, 1)
         return out
 
     def close(self) -> None:
@@ -127,15 +133,15 @@ class OnnxEncoder:
             raise InferenceError(self.device, "the engine was closed")
         return session
 
-    def _run_all(self, run: Callable[[Lengths], None], batches: Sequence[Lengths], *, side_by_side: bool) -> None:
+    def _run_all(self, run: Callable[[Lengths], None], batches: Sequence[Lengths], n_runs: int) -> None:
         """Side by side or one after the other; by the workers where they have to share room with other callers'."""
 
         def run_in_turn(batches: Sequence[Lengths]) -> None:
             for rows in batches:
                 run(rows)
 
-        if side_by_side:
-            self._workers.run(run, batches)
+        if n_runs > 1:
+            self._workers.run(run, batches, n_runs)
         elif self._room:
             self._workers.run(run_in_turn, [batches])
         else:
@@ -190,7 +196,7 @@ class OnnxEncoder:
         feeds = session.feeds(ids, mask, pad_position=self._config.pad_position)
         n_bytes = ids.size * _bytes_per_token(self._config.dimension, ids.shape[1])
         with self._room.hold(n_bytes) if self._room else nullcontext():
-            result = session.run(self._output, feeds, shrink=shrink)
+            result = self._outcome(session, feeds, tokens, shrink=shrink)
         if not self._pooled:
             result = result if result.ndim == 2 else pool(result, tokens.lengths[rows], self._config.pooling)
             result = normalize(result) if self._config.normalize else result
@@ -201,6 +207,17 @@ class OnnxEncoder:
                 session.provider, "a vector is not finite: the model's weights are damaged", finite=False
             )
         return result
+
+    def _outcome(
+        self, session: OnnxSession, feeds: dict[str, NDArray[np.integer[Any]]], tokens: TokenBatch, *, shrink: bool
+    ) -> Vectors:
+        try:
+            return session.run(self._output, feeds, shrink=shrink)
+        except InferenceError as error:
+            beyond = _BEYOND.search(error.reason)
+            if beyond and int(beyond[1]) in tokens.ids:  # else of another table
+                refuse_beyond(int(beyond[2]) + 1, tokens)
+            raise
 
 
 def _choose_output(session: OnnxSession, config: ModelConfig, path: Path) -> tuple[str, bool]:

@@ -19,7 +19,7 @@ from .fingerprint import Fingerprint
 from .healing import HealingEncoder, open_whole
 from .progress import progress_bar
 from .providers import Device, GpuOptions
-from .stream import empty_vectors, encode_windows
+from .stream import PART_CHARACTERS, PART_TEXTS, empty_vectors, encode_windows, windows
 from .truncation import CutTexts
 from .types import Advance, EmbeddingType, Lengths, Precision, TokenBatch, Vectors
 
@@ -325,31 +325,33 @@ class EmbeddingEngine:
         return self._tokenizer.count(list(texts), prefix=self._config.prefix(embedding_type))
 
     def tokenize(self, texts: Sequence[str], *, embedding_type: str | None = None, first_index: int = 0) -> TokenBatch:
-        """The first half of `embed_batch`: texts to tokens, with prefix, cut to the limit as `truncation` says.
-
-        Args:
-            texts: the texts, all in memory.
-            embedding_type: as in `embed`.
-            first_index: the number of the first text, for messages.
-        """
+        """The first half of `embed_batch`: texts to tokens; messages count from `first_index`."""
         check_texts(texts)
-        cut = self._no_cuts()
-        tokens = self._tokenize(list(texts), first_index, embedding_type, cut)
-        cut.warn()
-        return tokens
+        return TokenBatch.join(list(self.tokenize_parts(texts, embedding_type=embedding_type, first_index=first_index)))
 
     @property
     def keeps_end(self) -> bool:
         """Whether a text that is too long keeps its end, not its beginning: as its tokenizer's files say."""
         return self._tokenizer.keeps_end
 
-    def accept_ids(self, ids: Sequence[Sequence[int]]) -> TokenBatch:
+    def accept_ids(self, ids: Sequence[Sequence[int]], *, first_index: int = 0) -> TokenBatch:
         """Tokens that this model's tokenizer made elsewhere, special tokens included; see `Tokenizer.accept`."""
-        return self._tokenizer.accept(ids)
+        return self._tokenizer.accept(ids, first_index=first_index)
 
-    def encode(self, tokens: TokenBatch, advance: Advance | None = None) -> Vectors:
+    def tokenize_parts(
+        self, texts: Iterable[str], *, embedding_type: str | None = None, first_index: int = 0
+    ) -> Iterator[TokenBatch]:
+        """As `tokenize`, a few texts at a time, each part when asked for."""
+        cut = CutTexts(self._truncation, self.max_tokens)
+        for part in windows(texts, PART_TEXTS, PART_CHARACTERS):
+            yield self._tokenize(part, first_index, embedding_type, cut)
+            first_index += len(part)
+        cut.warn()
+
+    def encode(self, tokens: TokenBatch, advance: Advance | None = None, *, threads: int | None = None) -> Vectors:
         """The second half of `embed_batch`: tokens to float32 (n, dimension); see `Encoder.encode`."""
-        return pooling.shorten(self._encoder.encode(tokens, advance), self._dimensions, self._config.kept_dimensions)
+        vectors = self._encoder.encode(tokens, advance, threads)
+        return pooling.shorten(vectors, self._dimensions, self._config.kept_dimensions)
 
     def warmup(self) -> None:
         """Make the first real call as fast as those after it."""
@@ -374,7 +376,7 @@ class EmbeddingEngine:
         return f"EmbeddingEngine({name!r}, dimension={self.dimension}, device={device!r}, threads={self._threads})"
 
     def _blocks(self, texts: Iterable[str], embedding_type: str | None, advance: Advance | None) -> Iterator[Vectors]:
-        cut = self._no_cuts()
+        cut = CutTexts(self._truncation, self.max_tokens)
         try:
             yield from encode_windows(
                 texts,
@@ -383,9 +385,6 @@ class EmbeddingEngine:
             )
         finally:
             cut.warn()
-
-    def _no_cuts(self) -> CutTexts:
-        return CutTexts(self._truncation, self.max_tokens)
 
     def _tokenize(self, texts: Sequence[str], first: int, embedding_type: str | None, cut: CutTexts) -> TokenBatch:
         prefix = self._config.prefix(embedding_type)

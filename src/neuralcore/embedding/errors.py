@@ -116,8 +116,12 @@ class InputError(EmbeddingError, ValueError):
     """
 
     def __init__(self, message: str, *, index: int | None = None, limit: int | None = None) -> None:
-        self.index, self.limit = index, limit
+        self.reason, self.index, self.limit = message, index, limit
         super().__init__(message if index is None else f"text {index}: {message}")
+
+    def moved(self, n_texts: int) -> InputError:
+        """The same of a text so many texts further on."""
+        return InputError(self.reason, index=None if self.index is None else self.index + n_texts, limit=self.limit)
 
 
 class ProviderUnavailable(EmbeddingError):

@@ -75,15 +75,15 @@ class HealingEncoder:
         """See `Encoder.backend`."""
         return self._encoder.backend
 
-    def encode(self, tokens: TokenBatch, advance: Advance | None = None) -> Vectors:
+    def encode(self, tokens: TokenBatch, advance: Advance | None = None, threads: int | None = None) -> Vectors:
         """See `Encoder.encode`."""
         encoder = self._encoder
         try:
-            return encoder.encode(tokens, advance)
+            return encoder.encode(tokens, advance, threads)
         except InferenceError as error:
             if error.finite or not self._heal(encoder):
                 raise
-        return self._encoder.encode(tokens, advance)
+        return self._encoder.encode(tokens, advance, threads)
 
     def close(self) -> None:
         """See `Encoder.close`."""

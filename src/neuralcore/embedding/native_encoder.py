@@ -9,7 +9,7 @@ from threading import local
 import numpy as np
 from numpy.typing import NDArray
 
-from .batch import even_budget, plan
+from .batch import even_budget, plan, refuse_beyond
 from .config import ModelConfig
 from .errors import InferenceError, OutOfMemory, UnsupportedModel
 from .forks import reset_in_children
@@ -68,7 +68,7 @@ class NativeEncoder:
         self._team = Team(self._threads) if self._threads > 1 else None
         self._workspaces = local()
 
-    def encode(self, tokens: TokenBatch, advance: Advance | None = None) -> Vectors:
+    def encode(self, tokens: TokenBatch, advance: Advance | None = None, threads: int | None = None) -> Vectors:
         """See `Encoder.encode`.
 
         Raises:
@@ -78,16 +78,17 @@ class NativeEncoder:
         native = self._opened()
         _check(tokens, native)
         out = np.zeros((len(tokens), native.hidden), np.float32)
-        groups = self._plan(native, tokens.lengths)
-        team = self._team if len(groups) == 1 else None
+        n_threads = min(threads or self._threads, self._threads)
+        groups = self._plan(native, tokens.lengths, n_threads)
+        team = self._team if len(groups) == 1 and n_threads == self._threads else None
 
         def run(rows: Lengths) -> None:
             out[rows] = self._run(native, tokens.take(rows), team)
             if advance:
                 advance(len(rows))
 
-        if self._room or (len(groups) > 1 and self._threads > 1):
-            self._workers.run(run, groups)
+        if self._room or (len(groups) > 1 and n_threads > 1):
+            self._workers.run(run, groups, n_threads)
         else:
             for rows in groups:
                 run(rows)
@@ -106,7 +107,7 @@ class NativeEncoder:
             raise InferenceError("native", "the engine was closed")
         return native
 
-    def _plan(self, native: NativeModel, lengths: Lengths) -> list[Lengths]:
+    def _plan(self, native: NativeModel, lengths: Lengths, n_threads: int) -> list[Lengths]:
         """Groups of texts within the budget and the memory bound; a text without tokens is in none, its vector is 0."""
         rows = np.flatnonzero(lengths)
         if not len(rows):
@@ -116,13 +117,13 @@ class NativeEncoder:
         if not self._fits(native, longest, longest):
             reason = f"max_memory_bytes={self._room and self._room.n_bytes} is too low for it"
             raise OutOfMemory(1, longest, reason=reason)
-        is_little = len(rows) < self._threads and n_tokens < _TINY_TOKENS * self._threads
+        is_little = len(rows) < n_threads and n_tokens < _TINY_TOKENS * n_threads
         if is_little and self._fits(native, n_tokens, longest):
             return [rows]  # by all threads together
         budget = self.budget_tokens
-        if self._threads > 1:
-            budget = min(budget, even_budget(lengths, self._threads, tiny=_TINY_TOKENS))
-        while budget > 1 and not self._fits(native, max(budget, longest), longest, n_runs=self._threads):
+        if n_threads > 1:
+            budget = min(budget, even_budget(lengths, n_threads, tiny=_TINY_TOKENS))
+        while budget > 1 and not self._fits(native, max(budget, longest), longest, n_runs=n_threads):
             budget //= 2  # until all threads find room, or each text runs alone
         return [rows[group] for group in plan(lengths, budget)]
 
@@ -154,8 +155,7 @@ class NativeEncoder:
 
 def _check(tokens: TokenBatch, native: NativeModel) -> None:
     """The kernels look nothing up twice: what they get must be right."""
-    if len(tokens.ids) and not 0 <= int(tokens.ids.min()) <= int(tokens.ids.max()) < native.n_words:
-        raise InferenceError("native", f"the tokenizer gives ids beyond the {native.n_words} words of the model")
+    refuse_beyond(native.n_words, tokens)
     longest = int(tokens.lengths.max(initial=0))
     if longest > native.max_tokens:
         raise InferenceError("native", f"a text of {longest} tokens, for {native.max_tokens} positions")

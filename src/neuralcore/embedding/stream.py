@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from . import memory
-from .errors import OutOfMemory
+from .errors import InputError, OutOfMemory
 from .types import TokenBatch, Vectors
 from .workers import Workers
 
@@ -20,6 +20,10 @@ WINDOW_CHARACTERS = 4_000_000
 _ROOM_BYTES = 512 * memory.MIB
 """Of address space, for tokenizing beside a run: where a limit leaves less, the run may take all of it for a moment,
 and a tokenizer that gets none ends the process."""
+
+
+PART_TEXTS, PART_CHARACTERS = 64, 100_000
+"""Of what is tokenized in turn with other calls: some milliseconds."""
 
 
 def empty_vectors(n_texts: int, dimension: int) -> Vectors:
@@ -35,19 +39,21 @@ def empty_vectors(n_texts: int, dimension: int) -> Vectors:
         raise OutOfMemory.outside_of_runs(n_texts, reason) from error
 
 
-def windows(texts: Iterable[str], n_texts: int = WINDOW_TEXTS) -> Iterator[list[str]]:
-    """Cut an iterable into lists of at most `n_texts` texts and about `WINDOW_CHARACTERS` characters.
+def windows(
+    texts: Iterable[str], n_texts: int = WINDOW_TEXTS, n_characters: int = WINDOW_CHARACTERS
+) -> Iterator[list[str]]:
+    """Cut an iterable into lists of at most `n_texts` texts and about `n_characters` characters.
 
     An element that is no str counts as empty; the tokenizer refuses it, with its number.
     """
     window: list[str] = []
-    n_characters = 0
+    n_taken = 0
     for text in texts:
         window.append(text)
-        n_characters += len(text) if isinstance(text, str) else 0
-        if len(window) >= n_texts or n_characters >= WINDOW_CHARACTERS:
+        n_taken += len(text) if isinstance(text, str) else 0
+        if len(window) >= n_texts or n_taken >= n_characters:
             yield window
-            window, n_characters = [], 0
+            window, n_taken = [], 0
     if window:
         yield window
 
@@ -65,6 +71,9 @@ def encode_windows(
         texts: read as needed, never whole.
         tokenize: takes a window and the number of its first text.
         encode: takes a window's tokens.
+
+    Raises:
+        InputError: of `encode`, with the number of the text in all texts, not in its window.
     """
     first = 0
     tokens: TokenBatch | None = None
@@ -76,14 +85,21 @@ def encode_windows(
             else:
                 has_room = memory.has_room(_ROOM_BYTES)
                 following = worker.begin(partial(_apply, tokenize), [(window, first)]) if has_room else None
-                yield encode(tokens)
+                yield _numbered(encode, tokens, first - len(tokens))
                 tokens = following.finish()[0] if following else tokenize(window, first)
             first += len(window)
         if tokens is not None:
-            yield encode(tokens)
+            yield _numbered(encode, tokens, first - len(tokens))
     finally:
         worker.stop()
 
 
 def _apply(tokenize: Callable[[list[str], int], TokenBatch], window: tuple[list[str], int]) -> TokenBatch:
     return tokenize(*window)
+
+
+def _numbered(encode: Callable[[TokenBatch], Vectors], tokens: TokenBatch, first: int) -> Vectors:
+    try:
+        return encode(tokens)
+    except InputError as error:
+        raise error.moved(first) from error

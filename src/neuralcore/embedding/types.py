@@ -59,11 +59,13 @@ class TokenBatch:
     @classmethod
     def join(cls, batches: Sequence[Self]) -> Self:
         """The texts of several batches, one after the other."""
-        lengths = np.concatenate([batch.lengths for batch in batches])
+        if len(batches) == 1:
+            return batches[0]
+        lengths = np.concatenate([np.zeros(0, np.int64), *(batch.lengths for batch in batches)])
         return cls(
-            np.concatenate([batch.ids for batch in batches]),
+            np.concatenate([np.zeros(0, np.int32), *(batch.ids for batch in batches)]),
             np.concatenate([[0], np.cumsum(lengths)]),
-            np.concatenate([batch.full_lengths for batch in batches]),
+            np.concatenate([np.zeros(0, np.int64), *(batch.full_lengths for batch in batches)]),
         )
 
     def __len__(self) -> int:
@@ -128,12 +130,13 @@ class Encoder(Protocol):
     def takes_sentence(self) -> bool:
         """Whether it takes a text's vector from a graph of others, where nothing says how that was pooled."""
 
-    def encode(self, tokens: TokenBatch, advance: Advance | None = None) -> Vectors:
+    def encode(self, tokens: TokenBatch, advance: Advance | None = None, threads: int | None = None) -> Vectors:
         """Vectors of all texts, float32 (n, dimension), in input order.
 
         Args:
             tokens: the texts.
             advance: called with the number of texts just finished, from any thread.
+            threads: use no more threads than so many; None uses all it was given.
         """
 
     def close(self) -> None:

@@ -117,8 +117,15 @@ class Workers:
         self._gone: list[None] = []
         self._news: SimpleQueue[None] = SimpleQueue()
 
-    def begin(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Call[Item, Result]:
+    def begin(
+        self, function: Callable[[Item], Result], items: Iterable[Item], n_threads: int | None = None
+    ) -> Call[Item, Result]:
         """Begin to call a function with several items side by side; `Call.finish` waits for them.
+
+        Args:
+            function: called with one item at a time.
+            items: begun from the first.
+            n_threads: by so many threads at most; None: by all.
 
         Raises:
             InferenceError: they were stopped, or cannot be started.
@@ -126,7 +133,7 @@ class Workers:
         call = Call(function, items)
         try:
             self._start_missing()
-            for _ in range(self._n_threads):
+            for _ in range(n_threads or self._n_threads):
                 self._invitations.put(call)
             if self._is_stopped:  # the threads may have left before the invitations came
                 raise InferenceError("cpu", "the engine was closed")
@@ -135,9 +142,11 @@ class Workers:
             raise
         return call
 
-    def run(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    def run(
+        self, function: Callable[[Item], Result], items: Iterable[Item], n_threads: int | None = None
+    ) -> list[Result]:
         """As `begin` and `finish`."""
-        return self.begin(function, items).finish()
+        return self.begin(function, items, n_threads).finish()
 
     def stop(self) -> None:
         """Wait for the calls that have begun, and end the threads. Twice is fine; not from one of the threads."""

@@ -9,7 +9,6 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 
 from ..errors import InputError
-from ..types import TokenBatch
 from .refusals import CLIENT_GONE, Refusal
 
 _JSON_OR_UNSAID = {
@@ -43,15 +42,15 @@ class Limits:
         if n_texts > self.max_texts:
             raise InputError(f"{n_texts} texts, the limit of a request is {self.max_texts}", limit=self.max_texts)
 
-    def check_tokens(self, tokens: TokenBatch) -> None:
+    def check_tokens(self, n_tokens: int, *, all_counted: bool) -> None:
         """Refuse too many tokens.
 
         Raises:
             InputError: too many.
         """
-        if len(tokens.ids) > self.max_tokens:
-            reason = f"{len(tokens.ids)} tokens, the limit of a request is {self.max_tokens}"
-            raise InputError(reason, limit=self.max_tokens)
+        if n_tokens > self.max_tokens:
+            told = f"{n_tokens} tokens" if all_counted else f"{n_tokens} tokens before all texts were read"
+            raise InputError(f"{told}, the limit of a request is {self.max_tokens}", limit=self.max_tokens)
 
 
 def check_content_type(headers: Headers) -> None:

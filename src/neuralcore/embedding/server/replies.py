@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from ..admission import Encoded
+from ..calls import Encoded
 from ..types import Vectors
 
 # Numbers of a vector take 45 ns each to write. What is larger than this is written in a thread, row by row, so that the

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from ..admission import Encoded
+from ..calls import Encoded
 from ..errors import EmbeddingError
 from ..types import Vectors
 from .limits import check_content_type, read_body
@@ -106,7 +106,7 @@ def _info(service: Service) -> Handler:
 
 def _health(service: Service) -> Handler:
     async def health(request: Request) -> Response:
-        service.ready_engine()
+        service.check_health()
         return JsonResponse({"status": "ready"})
 
     return _answering(health, tei_error)

@@ -10,11 +10,12 @@ from functools import partial
 from typing import Any
 
 from .. import __version__
-from ..admission import Encoded
-from ..aio import AsyncEmbeddingEngine
+from ..aio import AsyncEmbeddingEngine, is_small
+from ..calls import Encoded
 from ..engine import EmbeddingEngine
 from ..errors import InputError, UnsupportedModel
 from ..pooling import normalize, truncate
+from ..stream import PART_TEXTS
 from ..truncation import CutTexts
 from ..types import TokenBatch, Vectors
 from .callers import Callers
@@ -106,6 +107,16 @@ class Service:
             raise Refusal(503, f"{self.model} is being loaded", retry_after_s=RETRY_S)
         return self.engine
 
+    def check_health(self) -> None:
+        """Refuse to be called healthy.
+
+        Raises:
+            Refusal: 503 while starting or leaving, and when the queue of requests failed.
+        """
+        failure = self.ready_engine().failure
+        if failure:
+            raise Refusal(503, f"the queue of requests failed: {failure}", retry_after_s=RETRY_S)
+
     @property
     def names(self) -> Sequence[str]:
         """What clients may call the model."""
@@ -151,7 +162,8 @@ class Service:
         engine = self.ready_engine()
         self.check_model(request.model)
         self._check_inputs(request, engine.engine)
-        encoded = await engine.encode(partial(self._tokenize, engine.engine, request))
+        tokenize = partial(self._tokenize, engine.engine, request)
+        encoded = await engine.encode(tokenize, is_small=is_small(request.inputs))
         self._count(encoded)
         return _shape(encoded.vectors, request), encoded
 
@@ -177,13 +189,15 @@ class Service:
     def _cuts(self, request: EmbeddingRequest) -> bool:
         return self.truncate if request.truncate is None else request.truncate
 
-    def _tokenize(self, engine: EmbeddingEngine, request: EmbeddingRequest) -> TokenBatch:
-        """In the worker thread, when the request's turn has come."""
-        tokens = _tokens(engine, request)
-        if not self._cuts(request):
-            CutTexts("error", engine.max_tokens).add(tokens, 0)
-        self.limits.check_tokens(tokens)
-        return tokens
+    def _tokenize(self, engine: EmbeddingEngine, request: EmbeddingRequest) -> Iterator[TokenBatch]:
+        """In a thread of the queue, some texts at a time, and no more of them than the limit allows."""
+        n_texts = n_tokens = 0
+        for tokens in _tokens(engine, request):
+            if not self._cuts(request):
+                CutTexts("error", engine.max_tokens).add(tokens, n_texts)
+            n_texts, n_tokens = n_texts + len(tokens), n_tokens + len(tokens.ids)
+            self.limits.check_tokens(n_tokens, all_counted=n_texts == len(request.inputs))
+            yield tokens
 
     def _count(self, encoded: Encoded) -> None:
         self.metrics.texts.inc(len(encoded.vectors))
@@ -192,12 +206,19 @@ class Service:
         self.metrics.queue_seconds.observe(encoded.queue_s)
 
 
-def _tokens(engine: EmbeddingEngine, request: EmbeddingRequest) -> TokenBatch:
+def _tokens(engine: EmbeddingEngine, request: EmbeddingRequest) -> Iterator[TokenBatch]:
     texts = [each for each in request.inputs if isinstance(each, str)]
     if texts:
-        return engine.tokenize(texts, embedding_type=request.embedding_type)
+        yield from engine.tokenize_parts(texts, embedding_type=request.embedding_type)
+        return
+    sequences = [each for each in request.inputs if not isinstance(each, str)]
+    for first in range(0, len(sequences), PART_TEXTS):
+        yield _accept(engine, sequences[first : first + PART_TEXTS], first)
+
+
+def _accept(engine: EmbeddingEngine, sequences: Sequence[Sequence[int]], first: int) -> TokenBatch:
     try:
-        return engine.accept_ids([each for each in request.inputs if not isinstance(each, str)])
+        return engine.accept_ids(sequences, first_index=first)
     except InputError as error:
         advice = "Send texts; with LangChain's OpenAIEmbeddings, set check_embedding_ctx_length=False."
         raise Refusal(400, f"{error}. {advice}", param="input") from error

@@ -16,7 +16,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +106,7 @@ class Tokenizer:
         """
         return self._framed(self._explained(self._encode, texts, prefix, first_index))
 
-    def accept(self, sequences: Sequence[Sequence[int]]) -> TokenBatch:
+    def accept(self, sequences: Sequence[Sequence[int]], *, first_index: int = 0) -> TokenBatch:
         """Take ids of this very tokenizer, with its special tokens around each text, and cut them to the limit.
 
         Ids of another vocabulary (tiktoken's, say) would give a vector of something else; they lack the special tokens.
@@ -114,9 +114,9 @@ class Tokenizer:
         Raises:
             InputError: a sequence is not of this tokenizer; with its index.
         """
-        rows = [np.array(self._content(sequence, index), np.int32) for index, sequence in enumerate(sequences)]
-        lengths = np.array([len(row) for row in rows], np.int64)
-        return self._framed(Ragged(np.concatenate([*rows, np.zeros(0, np.int32)]), lengths))
+        return self._framed(
+            Ragged.of([self._content(each, index) for index, each in enumerate(sequences, first_index)])
+        )
 
     def _framed(self, content: Ragged) -> TokenBatch:
         """Content cut to the limit, with the special tokens around it."""
@@ -124,15 +124,16 @@ class Tokenizer:
         ids, offsets = frame(kept, self._prefix, self._suffix)
         return TokenBatch(ids, offsets, content.lengths + self._n_special)
 
-    def _content(self, sequence: Sequence[int], index: int) -> Sequence[int]:
+    def _content(self, sequence: Sequence[int], index: int) -> NDArray[np.int32]:
         """A sequence without the special tokens it must have."""
         prefix, suffix, n_ids = self._prefix, self._suffix, self._reference.n_ids
-        end = len(sequence) - len(suffix)
-        framed = end >= len(prefix) and list(sequence[: len(prefix)]) == prefix and list(sequence[end:]) == suffix
-        if not framed or not all(0 <= token < n_ids for token in sequence):
+        ids = _integers(sequence)
+        end = len(ids) - len(suffix)
+        framed = end >= len(prefix) and ids[: len(prefix)].tolist() == prefix and ids[end:].tolist() == suffix
+        if not framed or not 0 <= int(ids.min(initial=0)) <= int(ids.max(initial=0)) < n_ids:
             reason = f"not token ids of this model: they are below {n_ids}, start with {prefix} and end with {suffix}"
             raise InputError(reason, index=index)
-        return sequence[len(prefix) : end]
+        return ids[len(prefix) : end].astype(np.int32)
 
     def count(self, texts: Sequence[str], *, prefix: str = "") -> Lengths:
         """Tokens of each text before any cut, special tokens included: int64 (n,)."""
@@ -227,6 +228,15 @@ def _some(pieces: Iterable[tuple[int, str]], n_characters: int) -> Iterator[list
             some, n_taken = [], 0
     if some:
         yield some
+
+
+def _integers(sequence: Sequence[int]) -> NDArray[Any]:
+    """Integers as an array; what holds anything else is empty."""
+    try:
+        ids = np.asarray(sequence)
+    except ValueError:  # lists of several lengths
+        return np.zeros(0, np.int64)
+    return ids if ids.ndim == 1 and ids.dtype.kind in "iu" else np.zeros(0, np.int64)
 
 
 def _check(text: str) -> None:
