@@ -348,7 +348,7 @@ class EmbeddingEngine:
             first_index += len(part)
         cut.warn()
 
-    def encode(self, tokens: TokenBatch, advance: Advance | None = None, *, threads: int | None = None) -> Vectors:
+    def encode(self, tokens: TokenBatch, advance: Advance | None = None, threads: int | None = None) -> Vectors:
         """The second half of `embed_batch`: tokens to float32 (n, dimension); see `Encoder.encode`."""
         vectors = self._encoder.encode(tokens, advance, threads)
         return pooling.shorten(vectors, self._dimensions, self._config.kept_dimensions)
