@@ -35,6 +35,7 @@ class Altered:
         refused: whether no vectors may come of it.
         precision: to be asked for.
         as_nobody: whether to load it from an account that may not read everything.
+        most_files: how many files the process may have open; None for what is usual.
     """
 
     name: str
@@ -43,11 +44,12 @@ class Altered:
     refused: bool = False
     precision: str = "fp32"
     as_nobody: bool = False
+    most_files: int | None = None
 
 
 def draw(random: Random) -> Iterator[Altered]:
     """Changes of every kind, in random order, without end."""
-    kinds = [_value, _value, _value, _file, _tensor, _graph, _name]
+    kinds = [_value, _value, _value, _value, _file, _file, _tensor, _graph, _name, _few_files]
     while True:
         yield random.choice(kinds)(random)
 
@@ -314,6 +316,11 @@ _GRAPHS: dict[str, Callable[[Path, Random], None]] = {
         lambda model, _: setattr(model.opset_import[0], "version", 1 << 40)
     ),
 }  # fmt: skip
+
+
+def _few_files(random: Random) -> Altered:
+    """A whole folder, for a process that may open few files."""
+    return Altered("few files may be open", random.choice(list(FOLDERS)), str, most_files=random.randrange(8, 40))
 
 
 def _name(random: Random) -> Altered:

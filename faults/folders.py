@@ -113,6 +113,8 @@ def _in_child(altered: Altered, folder: Path, cache: Path, write: int) -> None:
             os.setuid(_NOBODY)
         bound = _address_space() + _MORE_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
+        if altered.most_files is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (altered.most_files, altered.most_files))
         result = _try(folder, cache, altered.precision)
         told = {**result, "opened": [path for path in opened if "/secret" in path or path == "/etc/passwd"]}
         os.write(write, json.dumps(told).encode()[: 1 << 15])

@@ -9,6 +9,8 @@ import pytest
 
 from neuralcore.embedding import EmbeddingEngine, ModelCorrupt
 from neuralcore.embedding.errors import EmbeddingError
+from neuralcore.embedding.models.build import build_onnx
+from neuralcore.embedding.models.folder import ModelFolder
 from tests import tensor_files, tiny_model
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 90868376\n"
@@ -68,6 +70,20 @@ def test_pointer_in_the_place_of_a_shard_is_told_by_its_own_path(tmp_path):
     with pytest.raises(ModelCorrupt, match="git lfs pull") as caught:
         load(folder, tmp_path)
     assert caught.value.path == str(shard)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data", "tokenizer.json", "config.json"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_pipe_or_device_in_the_place_of_a_file_is_not_waited_for(tmp_path, name, make):
+    folder = tiny_model.write(tmp_path / "model")
+    model = ModelFolder(folder)
+    build_onnx(folder / "model.safetensors", model.architecture, model.config(), folder / "model.onnx")
+    (folder / "model.safetensors").unlink()
+    (folder / name).unlink()
+    make(folder / name)
+    with pytest.raises(ModelCorrupt, match="neither file nor folder") as caught:
+        load(folder, tmp_path)
+    assert caught.value.path == str(folder / name)
 
 
 def test_link_to_nothing_that_nobody_reads_is_left_alone(tmp_path):

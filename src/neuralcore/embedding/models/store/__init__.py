@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from ... import settings
 from ...config import ModelConfig
+from ...documents import open_file
 from ...errors import InputError, ModelCorrupt, ModelUnavailable, UnsupportedModel
 from ...external_data import external_files
 from ..build import FAMILIES, GRAPH_VERSION, build_onnx
@@ -313,8 +314,10 @@ def _as_found(model: ModelFolder, source: Mapping[str, Any], config: ModelConfig
         raise UnsupportedModel(model.name, _why_not(model))
     config = config or model.config_of_graph()
     files = {"model": model.onnx_path, "tokenizer": model.tokenizer_path}
+    weights = external_files(model.onnx_path)  # which says what is wrong before anything is hashed
+    open_file(model.tokenizer_path, "a tokenizer.json").close()
     if source["kind"] != "folder":  # what the cache holds can be made again, so all of it is recorded
-        files |= {f"weights {number}": path for number, path in enumerate(external_files(model.onnx_path))}
+        files |= {f"weights {number}": path for number, path in enumerate(weights)}
     return Manifest(
         folder=model.path,
         files={role: FileRecord.of(path, model.path / "elsewhere") for role, path in files.items()},
