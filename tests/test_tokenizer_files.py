@@ -184,6 +184,14 @@ def test_value_of_another_type_is_refused_by_the_path_of_its_file(folder, name, 
     assert caught.value.path == str(folder / name)
 
 
+def test_panic_of_the_library_is_a_damaged_file(folder):
+    change(folder, FILE, normalizer={"type": "Precompiled", "precompiled_charsmap": {"type": "Lowercase"}})
+    change(folder, SETTINGS, tokenizer_class="PreTrainedTokenizerFast")
+    with pytest.raises(ModelCorrupt) as caught:
+        Tokenizer(folder / FILE, max_tokens=32)
+    assert caught.value.path == str(folder / FILE)
+
+
 def test_damaged_tokenizer_json_is_named_by_its_own_path_not_that_of_the_copy(folder, tmp_path):
     change(folder, FILE, pre_tokenizer={"type": "Nothing"})
     change(folder, SETTINGS, tokenizer_class="PreTrainedTokenizerFast")

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from ..documents import Document, read_object
-from ..errors import UnsupportedModel
+from ..errors import OutOfMemory, UnsupportedModel
 from .effective import TokenizerFiles, make_effective
 from .reference import Reference
 
@@ -57,9 +57,17 @@ def read_effective(path: Path) -> str | None:
     Raises:
         UnsupportedModel: what they say is not known here.
         ModelCorrupt: one of them is damaged.
+        OutOfMemory: there is no room for what is in them.
     """
     if not any((path.parent / name).exists() for name in (_SETTINGS, _ARCHITECTURE, _SPECIAL, _ADDED)):
         return None
+    try:
+        return _make_effective(path)
+    except MemoryError as error:
+        raise OutOfMemory.before_texts(f"reading {path}") from error
+
+
+def _make_effective(path: Path) -> str | None:
     tokenizer = read_object(path, required=True, most_bytes=_MOST_BYTES)
     others = (read_object(path.parent / name) for name in (_ARCHITECTURE, _SPECIAL, _ADDED))
     effective = make_effective(TokenizerFiles(tokenizer, _read_settings(path.parent), *others))

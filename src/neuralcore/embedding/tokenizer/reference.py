@@ -146,11 +146,18 @@ class Reference:
     def _translated(self, encode: Callable[[], T]) -> T:
         try:
             return encode()
-        except Exception as error:  # of the tokenizer: a token for what is unknown that is no piece, say
-            if type(error) is not Exception:  # of the text, or a signal handler's; tokenizers raises plain Exception
-                raise
+        except BaseException as error:  # of the tokenizer: a token for what is unknown that is no piece, say
+            _raise_unless_foreign(error)
             actual = f"one that fails: {error}"
             raise ModelCorrupt(str(self._path), expected="a tokenizer for any text", actual=actual) from error
+
+
+def _raise_unless_foreign(error: BaseException) -> None:
+    """Raise what is of the text or of a signal's handler. The library's own are plain Exception, and what Rust calls a
+    panic, whose class cannot be imported.
+    """
+    if type(error) is not Exception and type(error).__name__ != "PanicException":
+        raise error
 
 
 def _load(path: Path, document: str | None) -> HfTokenizer:
@@ -159,9 +166,8 @@ def _load(path: Path, document: str | None) -> HfTokenizer:
         return HfTokenizer.from_file(str(path)) if document is None else HfTokenizer.from_str(document)
     except MemoryError as error:
         raise OutOfMemory.before_texts(str(error)) from error
-    except Exception as error:  # tokenizers raises plain Exception
-        if type(error) is not Exception:
-            raise
+    except BaseException as error:
+        _raise_unless_foreign(error)
         actual = "no such file" if not path.exists() else str(error)
         raise ModelCorrupt(str(path), expected="a tokenizer.json", actual=actual) from error
 
