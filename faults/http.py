@@ -34,9 +34,11 @@ HEALTH = b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n"
 EMBED = b"POST /embed HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
 CHUNKED = b"POST /embed HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
 IN_CHUNKS = CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+OFFERING = EMBED.replace(HOST, HOST + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n")
 LARGE = json.dumps({"inputs": TEXTS * 1000}).encode()
 ASK_LARGE = b"POST /embed HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(LARGE) + LARGE
 
+_WHOLE = (HEALTH, EMBED, IN_CHUNKS, OFFERING)
 _PATIENCE_S = 20.0
 _GROWTH_BYTES = 150_000_000  # of the server's memory, over all trials
 
@@ -230,7 +232,7 @@ def _half_close(target: Target, _: Random) -> None:
 
 
 def _send_together(target: Target, random: Random) -> None:
-    answers = target.ask(b"".join(random.choice((HEALTH, EMBED, IN_CHUNKS)) for _ in range(1000)), half_close=True)
+    answers = target.ask(b"".join(random.choice(_WHOLE) for _ in range(1000)), half_close=True)
     assert answers.count(b"HTTP/1.1 200 OK") == 1000, f"{answers.count(b'HTTP/1.1 200 OK')} answers"
 
 
@@ -273,7 +275,7 @@ def _stop_and_continue(target: Target, _: Random) -> None:
 def _send_random_bytes(target: Target, random: Random) -> None:
     """A few requests that are nearly right, cut anywhere."""
     for _ in range(10):
-        request = bytearray(b"".join(random.choices((HEALTH, EMBED, IN_CHUNKS, CHUNKED), k=random.randint(1, 3))))
+        request = bytearray(b"".join(random.choices((*_WHOLE, CHUNKED), k=random.randint(1, 3))))
         for _ in range(random.randint(0, 4)):
             place = random.randrange(len(request))
             request[place : place + random.choice((0, 1, 1, 5))] = random.randbytes(random.choice((0, 1, 1, 20)))

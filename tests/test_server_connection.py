@@ -348,10 +348,19 @@ def test_trailers_are_no_headers(server, monkeypatch):
     assert not [name for name, _ in seen if name == b"authorization"]
 
 
+UPGRADE = b"\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"
+
+
+def test_many_offers_sent_together_are_all_passed_over(server):
+    with connect(server) as client:
+        client.sendall(HEALTH.replace(b"\r\n\r\n", UPGRADE) * 2000 + HEALTH.replace(b"\r\n\r\n", UPGRADE + b"\0"))
+        client.shutdown(socket.SHUT_WR)
+        assert everything_from(client).count(b"HTTP/1.1 200 OK") == 2001
+
+
 @pytest.mark.parametrize("n_bytes", [1, 70, 10_000])
 def test_offer_to_speak_another_protocol_is_passed_over_and_its_body_read(server, engine, n_bytes):
-    upgrade = b"\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"
-    request = EMBED.replace(b"\r\n\r\n", upgrade)
+    request = EMBED.replace(b"\r\n\r\n", UPGRADE)
     with connect(server) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for _ in range(2):
@@ -437,7 +446,19 @@ def test_hangup_is_handled_as_termination_unless_it_was_ignored():
 
 
 pieces = st.sampled_from(
-    [EMBED, EMBED[:-5], HEALTH, CHUNKED, b'5\r\n{"inp', b"0\r\n\r\n", b"\r\n", b"GET ", b"\0", b"{}"]
+    [
+        EMBED.replace(b"\r\n\r\n", UPGRADE),
+        EMBED,
+        EMBED[:-5],
+        HEALTH,
+        CHUNKED,
+        b'5\r\n{"inp',
+        b"0\r\n\r\n",
+        b"\r\n",
+        b"GET ",
+        b"\0",
+        b"{}",
+    ]
 )
 
 

@@ -227,19 +227,27 @@ class Connection(HttpToolsProtocol):
             self._refuse_head()
 
     def _parse(self, piece: bytes) -> None:
-        try:
-            self.parser.feed_data(piece)
-        except httptools.HttpParserUpgrade as offer:
-            # Java's client offers HTTP/2 with every first request. The parser then takes the body for the other
-            # protocol: a new one gets the request again, without the offer.
-            if self.parser.get_method() == b"CONNECT":
-                self._refuse(Refusal(400, "this is not a proxy"))
-            else:
-                head = self._head_without_offer()
-                self.parser = _make_parser(self)
-                self._parse(head + piece[offer.args[0] :])
-        except httptools.HttpParserError:
-            self._refuse(Refusal(400, "this is not HTTP"))
+        while piece and not self._deaf:
+            try:
+                self.parser.feed_data(piece)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                piece = self._decline(piece[offer.args[0] :])
+            except httptools.HttpParserError:
+                self._refuse(Refusal(400, "this is not HTTP"))
+
+    def _decline(self, rest: bytes) -> bytes:
+        """What a new parser must get when the client has offered to speak another protocol.
+
+        Java's client offers HTTP/2 with every first request. The parser takes what follows, the body too, for the
+        other protocol: the new one gets the request again, without the offer.
+        """
+        if self.parser.get_method() == b"CONNECT":
+            self._refuse(Refusal(400, "this is not a proxy"))
+            return b""
+        head = self._head_without_offer()
+        self.parser = _make_parser(self)
+        return head + rest
 
     def _head_without_offer(self) -> bytes:
         version = self.parser.get_http_version().encode()
