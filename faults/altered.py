@@ -320,7 +320,7 @@ _GRAPHS: dict[str, Callable[[Path, Random], None]] = {
 
 def _few_files(random: Random) -> Altered:
     """A whole folder, for a process that may open few files."""
-    return Altered("few files may be open", random.choice(list(FOLDERS)), str, most_files=random.randrange(8, 40))
+    return Altered("few files may be open", random.choice(list(FOLDERS)), str, most_files=random.randrange(3, 14))
 
 
 def _name(random: Random) -> Altered:

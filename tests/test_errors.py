@@ -46,6 +46,7 @@ EXAMPLES = [
     InferenceError("CPUExecutionProvider", "Add node failed"),
     ModelUnavailable.not_readable("/m/config.json", PermissionError(13, "Permission denied")),
     ModelUnavailable.not_readable("/m/config.json", OSError(24, "Too many open files")),
+    ModelUnavailable.cache_not_writable("e5-small-v2", OSError(24, "Too many open files")),
 ]
 MESSAGES = [
     "something",
@@ -68,6 +69,8 @@ MESSAGES = [
     "model '/m/config.json' could not be had. Tried:\n  file: cannot read: Permission denied\n"
     "See that this account may read the file and enter its folders, and that its disk is well.",
     "model '/m/config.json' could not be had. Tried:\n  file: cannot read: Too many open files\n"
+    "Close some files, or allow more (`ulimit -n`).",
+    "model 'e5-small-v2' could not be had. Tried:\n  cache: cannot write: [Errno 24] Too many open files\n"
     "Close some files, or allow more (`ulimit -n`).",
 ]
 CLASSES = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, EmbeddingError)]

@@ -23,7 +23,13 @@ import errno
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
+_LET_WRITE = "Free some space, or name another folder with cache_dir= or NEURALCORE_CACHE."
 _LET_READ = "See that this account may read the file and enter its folders, and that its disk is well."
+
+
+def _advise(cause: OSError, otherwise: str) -> str:
+    too_many_files = cause.errno in (errno.EMFILE, errno.ENFILE)
+    return "Close some files, or allow more (`ulimit -n`)." if too_many_files else otherwise
 
 
 def _rebuild(cls: type[EmbeddingError], args: tuple[Any, ...], state: dict[str, Any]) -> EmbeddingError:
@@ -80,18 +86,13 @@ class ModelUnavailable(EmbeddingError):
     @classmethod
     def cache_not_writable(cls, model: str, cause: OSError) -> Self:
         """The files cannot be kept: read-only folder or full disk."""
-        return cls(
-            model,
-            [Attempt("cache", f"cannot write: {cause}")],
-            advice="Free some space, or name another folder with cache_dir= or NEURALCORE_CACHE.",
-        )
+        return cls(model, [Attempt("cache", f"cannot write: {cause}")], advice=_advise(cause, _LET_WRITE))
 
     @classmethod
     def not_readable(cls, path: str, cause: OSError) -> Self:
         """A file is there, and this process may not read it, or cannot now. That does not make it damaged."""
-        too_many = cause.errno in (errno.EMFILE, errno.ENFILE)
-        advice = "Close some files, or allow more (`ulimit -n`)." if too_many else _LET_READ
-        return cls(path, [Attempt("file", f"cannot read: {cause.strerror or cause}")], advice=advice)
+        attempt = Attempt("file", f"cannot read: {cause.strerror or cause}")
+        return cls(path, [attempt], advice=_advise(cause, _LET_READ))
 
 
 class ModelCorrupt(EmbeddingError):
