@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from errno import EACCES, EDQUOT, EFBIG, ENOSPC, EPERM, EROFS
 from glob import escape
 from pathlib import Path
@@ -177,25 +177,25 @@ def staging_beside(target: Path) -> Iterator[Path]:
     prefix = f"{_PARTIAL}{target.name}-"
     for leftover in target.parent.glob(f"{escape(prefix)}*"):
         _remove_unless_locked(leftover)
-    staging, lock = _make_locked(prefix, target.parent)
+    made: list[Path] = []
     try:
-        yield staging
+        with _make_locked(prefix, target.parent, made):
+            yield made[-1]
     finally:
-        lock.release()
-        shutil.rmtree(staging, ignore_errors=True)
+        for folder in made:
+            shutil.rmtree(folder, ignore_errors=True)
         for folder in missing:
             with suppress(OSError):  # not empty: what was made is in it
                 folder.rmdir()
 
 
-def _make_locked(prefix: str, parent: Path) -> tuple[Path, FileLock]:
-    """A new folder with its lock held; another one where somebody took it for a leftover before it was locked."""
+def _make_locked(prefix: str, parent: Path, made: list[Path]) -> AbstractContextManager[object]:
+    """A new folder, added to `made`, and its lock, held for a block; another if it was taken for a leftover meanwhile."""
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        lock = FileLock(folder / _LOCK)
+        made.append(Path(tempfile.mkdtemp(prefix=prefix, dir=parent)))
         with suppress(FileNotFoundError, FileExistsError):  # where filelock makes the folder again, or fails to
-            lock.acquire()
-            return folder, lock
+            held: AbstractContextManager[object] = FileLock(made[-1] / _LOCK).acquire()
+            return held
 
 
 def _remove_unless_locked(folder: Path) -> None:
