@@ -190,7 +190,7 @@ def staging_beside(target: Path) -> Iterator[Path]:
 
 
 def _make_locked(prefix: str, parent: Path, made: list[Path]) -> AbstractContextManager[object]:
-    """A new folder, added to `made`, and its lock, held for a block; another if it was taken for a leftover meanwhile."""
+    """A new folder, added to `made`, its lock held for a block; another if it was taken for a leftover meanwhile."""
     while True:
         made.append(Path(tempfile.mkdtemp(prefix=prefix, dir=parent)))
         with suppress(FileNotFoundError, FileExistsError):  # where filelock makes the folder again, or fails to
