@@ -75,6 +75,7 @@ def test_file_alone_is_kept_without_being_parsed(folder):
 
 
 def test_files_of_a_real_model_say_what_its_tokenizer_json_says(minilm_folder, tmp_path):
+    assert read_effective(minilm_folder / FILE) is None
     write_effective(minilm_folder / FILE, tmp_path / FILE)
     expected = golden.load("all-MiniLM-L6-v2")
     assert rows(Tokenizer(tmp_path / FILE, max_tokens=expected.max_tokens).encode(expected.texts)) == expected.ids

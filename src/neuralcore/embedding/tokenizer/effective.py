@@ -60,7 +60,8 @@ def make_effective(files: TokenizerFiles) -> dict[str, Any]:
     ids = TokenIds(_pieces(effective["model"]))
     effective["added_tokens"] = ids.add([*own, *stated.to_add(own, readds=rebuild.readds)])
     if rebuild.frame and not (rebuild.frames_only_bare and files.tokenizer.get("post_processor")):
-        effective["post_processor"] = rebuild.frame(stated.named, ids)
+        framed, made = files.tokenizer.get("post_processor"), rebuild.frame(stated.named, ids)
+        effective["post_processor"] = framed if _around(framed) == _around(made) else made
     if rebuild.frames_only_bare:
         _refuse_new_frame(stated, effective["model"], files.settings)
     effective["truncation"] = _truncation(files.tokenizer, files.settings)
@@ -128,8 +129,9 @@ def _truncation(tokenizer: Document, settings: Document) -> dict[str, Any] | Non
     side = settings.text("truncation_side", own.text("direction", "Right").lower())
     if side not in _SIDES:
         raise settings.refused("truncation_side", "right or left")
-    usual = {"max_length": 512, "strategy": "LongestFirst", "stride": 0}
-    return {**usual, **own, "direction": side.capitalize()} if own or side == "left" else None
+    if side == own.text("direction", "Right").lower():
+        return tokenizer.get("truncation")
+    return {"max_length": 512, "strategy": "LongestFirst", "stride": 0, **own, "direction": side.capitalize()}
 
 
 def _refuse_types(effective: Mapping[str, Any], files: TokenizerFiles, *, has_types: bool) -> None:
@@ -138,6 +140,28 @@ def _refuse_types(effective: Mapping[str, Any], files: TokenizerFiles, *, has_ty
     passes_on = has_types if inputs is None else isinstance(inputs, list) and "token_type_ids" in inputs
     if passes_on and _has_other_types(effective.get("post_processor")):
         raise UnsupportedModel(str(files.tokenizer.path.parent), "its tokenizer gives tokens another type than 0")
+
+
+def _around(frame: object) -> object:
+    """The ids that a frame puts before a text and behind it, if it gives all of them the type 0; else the frame."""
+    match frame:
+        case {"type": "BertProcessing" | "RobertaProcessing", "cls": [_, int(start)], "sep": [_, int(end)]}:
+            return [start, None, end]
+        case {"type": "TemplateProcessing", "single": list(single), "special_tokens": dict(known)}:
+            parts = [ids for ids in (_ids_of(piece, known) for piece in single) if ids is not None]
+            return [token_id for ids in parts for token_id in ids] if len(parts) == len(single) else frame
+    return frame
+
+
+def _ids_of(piece: object, known: Mapping[str, Any]) -> list[int | None] | None:
+    match piece:
+        case {"Sequence": {"id": "A", "type_id": 0}}:
+            return [None]
+        case {"SpecialToken": {"id": str(name), "type_id": 0}}:
+            match known.get(name):
+                case {"ids": list(ids)}:
+                    return ids
+    return None
 
 
 def _has_other_types(frame: object) -> bool:
