@@ -297,6 +297,23 @@ def test_files_that_changed_unseen_are_found_before_a_vector_is_served(folder, e
     np.testing.assert_allclose(served("--verify"), engine.embed_batch(TEXTS), atol=1e-6)
 
 
+def test_1100_connections_that_drip_their_headers_keep_nobody_out(server, engine):
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 1300)), hard))  # of the clients: this process
+    try:
+        with ExitStack() as stack:
+            for _ in range(1100):
+                client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+                client.sendall(b"GET / HTTP/1.1\r\nHo")
+            assert [server.request("GET", path).status for path in ("/health", "/health/live")] == [200, 200]
+            answer = server.post("/embed", {"inputs": TEXTS})
+            np.testing.assert_allclose(answer.json(), engine.embed_batch(TEXTS), atol=1e-6)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_few_files_that_may_be_open_are_few_connections_and_still_a_server(folder, cache, engine, monkeypatch):
     limited = ["sh", "-c", 'ulimit -n 256; exec "$@"', "sh", *COMMAND]
     monkeypatch.setattr(server_process, "COMMAND", limited)
