@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
 from neuralcore.embedding import EmbeddingEngine
-from neuralcore.embedding.server.callers import Callers, clean_origins
+from neuralcore.embedding.server.callers import Callers, clean_hosts, clean_origins
 from neuralcore.embedding.server.refusals import Refusal
 from tests import tiny_model
 from tests.server_process import COMMAND, raw, running
@@ -197,6 +197,9 @@ def test_slash_at_the_end_leads_nowhere_else(server):
         (["--host", ""], None, "--host is empty"),
         (["--host", " "], None, "--host is empty"),
         (["--allow-origin", "example.com"], None, "not an origin"),
+        (["--allowed-host", ""], None, "not a name"),
+        (["--allowed-host", "https://example.com"], None, "not a name"),
+        (["--allowed-host", "*example.com"], None, "not a name"),
         (["--allow-origin", "https://example.com/path"], None, "not an origin"),
     ],
 )
@@ -237,7 +240,8 @@ names = st.lists(labels, min_size=2, max_size=5).map(".".join).filter(
 @given(names, st.integers(1, 65535))
 def test_no_public_name_is_answered_unless_it_is_allowed(name, port):
     assert check(f"{name}:{port}") == check(f"{name}.") == 421
-    assert check(f"{name}:{port}", hosts=[name.upper()]) == check(name, hosts=["*"]) == 200
+    for allowed in (name.upper(), f"{name}:{port}", f"{name}.", "*"):
+        assert check(f"{name}:{port}", hosts=clean_hosts([allowed])) == 200
     assert check(name, hosts=["*." + name.partition(".")[2]]) == 200
     assert check(f"x{name}", hosts=[name]) == 421
     assert check(name, f"https://{name}", hosts=["*"]) == 200

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -23,11 +23,12 @@ from .options import DEFAULT_MODEL, load_engine, model_options
     help="Needed by clients; may be repeated. Better: NEURALCORE_API_KEY, which `ps` does not show.",
 )  # fmt: skip
 @click.option(
-    "--allowed-host", "hosts", multiple=True, metavar="NAME",
+    "--allowed-host", "hosts", multiple=True, metavar="NAME", callback=lambda _, __, given: _clean("hosts", given),
     help="Answer to this name in the header Host, too: *.example.com is all below it, * any. May be repeated.",
 )  # fmt: skip
 @click.option(
-    "--allow-origin", "origins", multiple=True, metavar="ORIGIN", callback=lambda _, __, given: _clean_origins(given),
+    "--allow-origin", "origins", multiple=True, metavar="ORIGIN",
+    callback=lambda _, __, given: _clean("origins", given),
     help="Let scripts of pages from there call (CORS): https://example.com, * is any. May be repeated.",
 )  # fmt: skip
 @click.option("--alias", "aliases", multiple=True, metavar="NAME", help="Another name that clients may ask for.")
@@ -47,7 +48,7 @@ def serve(
     host: str,
     port: int,
     api_keys: tuple[str, ...],
-    hosts: tuple[str, ...],
+    hosts: Sequence[str],
     origins: Sequence[str],
     aliases: tuple[str, ...],
     max_waiting: int,
@@ -108,13 +109,13 @@ def _clean_keys(given: Sequence[str]) -> list[str]:
     return [key for _, key in keys]
 
 
-def _clean_origins(given: Sequence[str]) -> Sequence[str]:
+def _clean(kind: Literal["hosts", "origins"], given: Sequence[str]) -> Sequence[str]:
     try:
-        from neuralcore.embedding.server.callers import clean_origins
+        from neuralcore.embedding.server.callers import clean_hosts, clean_origins
     except ModuleNotFoundError:
         return given  # the command says what is missing
     try:
-        return clean_origins(given)
+        return clean_hosts(given) if kind == "hosts" else clean_origins(given)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
 

@@ -9,6 +9,7 @@ can own, and to scripts of pages that came from here.
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -102,6 +103,22 @@ def host_name(host: str) -> str:
     return name.partition(":")[0].removesuffix(".")
 
 
+def clean_hosts(hosts: Iterable[str]) -> Sequence[str]:
+    """Names to compare with, without ports.
+
+    Raises:
+        ValueError: one is no name.
+    """
+    return [_clean_host(host) for host in hosts]
+
+
+def _clean_host(host: str) -> str:
+    name = host_name(host)
+    if "/" in host or not re.fullmatch(r"\*|(\*\.)?[\w.:-]+", name):
+        raise ValueError(f"{host!r} is not a name such as example.com, *.example.com or *")
+    return name
+
+
 def clean_origins(origins: Iterable[str]) -> Sequence[str]:
     """Origins as browsers write them.
 
@@ -131,7 +148,6 @@ def _own_name() -> str:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    pattern = pattern.lower()
     return pattern in {"*", name} or (pattern.startswith("*.") and name.endswith(pattern[1:]))
 
 
