@@ -168,3 +168,28 @@ def test_owners_begin_anew_in_every_child_and_are_not_kept_alive():
     gone, owner = id(owner), None
     gc.collect()
     assert gone not in map(id, reset_in_children.__globals__["_owners"])
+
+
+def test_queue_serves_a_child_while_the_parents_is_busy(tiny_folder, tmp_path):
+    import asyncio
+
+    from neuralcore.embedding import AsyncEmbeddingEngine
+
+    texts = ["the cat sat on the mat"] * 600
+    with EmbeddingEngine.from_pretrained(tiny_folder, cache_dir=tmp_path, threads=2) as engine:
+        expected = engine.embed("a dog")
+
+        async def use(shared: AsyncEmbeddingEngine) -> str:
+            same = np.array_equal(await shared.embed("a dog"), expected)
+            await shared.close()
+            return "same" if same else "other vectors"
+
+        async def fork_under_load() -> None:
+            shared = AsyncEmbeddingEngine(engine)
+            busy = asyncio.create_task(shared.embed_batch(texts))
+            await asyncio.sleep(0.01)  # its first run is under way, and holds the queue's thread
+            await asyncio.to_thread(check_in_child, lambda: asyncio.run(use(shared)))
+            assert len(await busy) == len(texts)
+            await shared.close()
+
+        asyncio.run(fork_under_load())
