@@ -241,6 +241,38 @@ def test_leftovers_of_a_killed_conversion_are_removed(store):
     assert sorted(path.name for path in target.parent.iterdir()) == ["fp32"]
 
 
+def test_files_reach_the_disk_before_their_names(store, monkeypatch):
+    """What a machine that loses power finds under a final name was there in full."""
+    synced, renamed = set(), []
+    fsync, rename, replace = os.fsync, Path.rename, Path.replace
+
+    def noted_sync(descriptor: int) -> None:
+        synced.add(identity(os.fstat(descriptor)))
+        fsync(descriptor)
+
+    def noted(move):
+        def moved(path: Path, target):
+            inside = [path, *path.rglob("*")] if path.is_dir() else [path]
+            renamed.append(
+                (Path(target).name, [identity(file.stat()) in synced for file in inside if not file.is_symlink()])
+            )
+            return move(path, target)
+
+        return moved
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(Path, "rename", noted(rename))
+    monkeypatch.setattr(Path, "replace", noted(replace))
+    store.ensure(REPOSITORY)
+    assert {"fp32", "main"} <= {name for name, _ in renamed}
+    assert len([name for name, _ in renamed if len(name) in (40, 64)]) >= 3, "blobs"
+    assert all(all(were_synced) for _, were_synced in renamed)
+
+
+def identity(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_dev, stat.st_ino
+
+
 def test_two_models_of_the_package_index_do_not_remove_each_other(tmp_path):
     with staged_folder(tmp_path / "a", alone=False) as a:
         with staged_folder(tmp_path / "b", alone=False) as b:

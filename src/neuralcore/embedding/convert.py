@@ -19,7 +19,7 @@ from .models.export import TorchEncoder, torch_is_installed
 from .models.folder import ModelFolder, write_config
 from .models.graph_file import note_origin
 from .models.registry import find_spec
-from .models.store import FileRecord, Manifest, Store, staging_beside
+from .models.store import FileRecord, Manifest, Store, staging_beside, sync_all
 from .progress import progress_bar
 from .quantize.model import Model
 from .settings import expanded
@@ -85,6 +85,7 @@ def convert_model(
             measured |= _quantize(staging, config, wanted)
         manifest = _manifest(folder, config, staging, origin | about, measured, wanted)
         manifest.write(staging)
+        sync_all(staging)
         if target.exists():
             target.rmdir()
         staging.rename(target)

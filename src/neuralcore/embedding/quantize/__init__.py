@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..arguments import check_texts
 from ..errors import InputError, UnsupportedModel
-from ..models.store import staging_beside
+from ..models.store import staging_beside, sync_all
 from ..providers import GpuOptions
 from ..types import Precision, TokenBatch
 
@@ -123,5 +123,6 @@ def _save(model: Model, weights: str, folder: Path, target: Path) -> None:
     path = folder / target.name
     model.save(path)
     note_origin(path, weights)
+    sync_all(folder)
     for written in sorted(folder.iterdir(), key=lambda written: written == path):
         written.replace(target.parent / written.name)

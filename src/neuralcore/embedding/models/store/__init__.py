@@ -29,11 +29,11 @@ from ..build import FAMILIES, GRAPH_VERSION, build_onnx
 from ..build.checkpoint import checkpoint_sha256
 from ..folder import FOLDER_VERSION, ModelFolder
 from ..registry import ModelSpec, find_spec
-from .files import locked, remove_siblings, sha256, staged_folder, staging_beside, state_of
+from .files import locked, remove_siblings, sha256, staged_folder, staging_beside, state_of, sync_all
 from .manifest import FileRecord, Manifest
 from .sources import SOURCES, Sources, as_name
 
-__all__ = ["SOURCES", "FileRecord", "Manifest", "Store", "make_store", "sha256", "staging_beside"]
+__all__ = ["SOURCES", "FileRecord", "Manifest", "Store", "make_store", "sha256", "staging_beside", "sync_all"]
 
 _PRECISION = "fp32"
 _GRAPH_VERSIONS = (0, GRAPH_VERSION)  # 0: an ONNX file used as it was found

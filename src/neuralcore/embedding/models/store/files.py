@@ -137,7 +137,7 @@ def staged_folder(target: Path, *, alone: bool = True) -> Iterator[Path]:
     staging.mkdir()
     try:
         yield staging
-        _sync_all(staging)
+        sync_all(staging)
         if target.exists():
             target.rename(old)
         staging.rename(target)
@@ -146,8 +146,8 @@ def staged_folder(target: Path, *, alone: bool = True) -> Iterator[Path]:
         _remove(target.parent.glob(leftovers))
 
 
-def _sync_all(folder: Path) -> None:
-    """Without it, a machine that loses power after the rename has the folder and not what was in it."""
+def sync_all(folder: Path) -> None:
+    """Have a folder and all that is in it reach the disk, before its name does."""
     for path in folder.rglob("*"):
         sync(path)
     sync(folder)

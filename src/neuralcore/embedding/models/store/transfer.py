@@ -28,8 +28,6 @@ _LONGEST_PAUSE_S = 30.0
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_REDIRECTS = 5
 _BUSY = {408, 429, 500, 502, 503, 504}
-_DROPPED = {"RemoteProtocolError", "ReadError"}
-"""What the session raises when a connection that it had kept was closed meanwhile."""
 _NEXT_PAGE = re.compile(r'<([^<>]+)>\s*;\s*rel="?next"?')
 T = TypeVar("T")
 
@@ -231,7 +229,7 @@ def _in_time(parts: Queue[Head | bytes | BaseException | None], name: str) -> It
         if part is None:
             return
         if isinstance(part, Exception):
-            if answered or type(part).__name__ in _DROPPED:
+            if answered or _was_dropped(part):
                 raise Interrupted(f"{name} broke off: {type(part).__name__}: {printable(str(part))}") from part
             raise part
         if isinstance(part, BaseException):
@@ -242,6 +240,11 @@ def _in_time(parts: Queue[Head | bytes | BaseException | None], name: str) -> It
                 n_bytes, waited_s = 0, 0.0
         answered = True
         yield part
+
+
+def _was_dropped(error: Exception) -> bool:
+    """Whether a connection that the session had kept was closed meanwhile, as httpx and requests say it."""
+    return type(error).__name__ in {"RemoteProtocolError", "ReadError"} or "Connection aborted" in str(error)
 
 
 def _body(stream: Iterator[Head | bytes]) -> Iterator[bytes]:
