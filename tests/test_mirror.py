@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from neuralcore.embedding import InputError, ModelCorrupt, ModelUnavailable
+from neuralcore.embedding import InputError, ModelCorrupt, ModelUnavailable, UnsupportedModel
 from neuralcore.embedding.models.registry import find_spec
 from neuralcore.embedding.models.store import Store, listing, make_store, transfer
 from tests import hub_server
@@ -549,3 +549,11 @@ def shard(folder):
         save_file({name: tensors[name] for name in names if weight_map[name] == file}, folder / file)
     index = {"metadata": {"total_size": 0}, "weight_map": weight_map}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def test_chat_template_is_fetched_so_that_it_is_seen(hub, store, tiny_folder):
+    """Without a modules.json, sentence-transformers puts texts through it; here that is refused."""
+    (tiny_folder / "modules.json").unlink()
+    (tiny_folder / "chat_template.jinja").write_text("{{ messages }}")
+    with pytest.raises(UnsupportedModel, match="chat template"):
+        store.ensure(REPOSITORY)

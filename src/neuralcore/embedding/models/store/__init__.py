@@ -343,7 +343,7 @@ def _why_not(model: ModelFolder) -> str:
 
 def _states(model: ModelFolder) -> list[str]:
     """What changes when a file of a local folder changes."""
-    paths = sorted(path for path in model.path.rglob("*") if path.suffix in {".json", ".safetensors"})
+    paths = sorted(path for path in model.path.rglob("*") if path.suffix in {".json", ".jinja", ".safetensors"})
     return [f"{path.name} {state_of(path)}" for path in paths]
 
 

@@ -49,7 +49,7 @@ from .transfer import (
     without_secrets,
 )
 
-_SMALL_FILES = ["*.json"]
+_SMALL_FILES = ["*.json", "chat_template.jinja"]  # a template changes what is embedded of a text
 _SHARDS = f"{SAFETENSORS}.index.json"
 _ONNX_FILES = ["model.onnx*", "onnx/model.onnx*", "0_Transformer/model.onnx*"]
 _CONNECT_TIMEOUT_S = 5
