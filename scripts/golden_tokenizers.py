@@ -51,7 +51,7 @@ def _tokenize(seed: int) -> list[list[int] | None]:
                 for text in folders.TEXTS
             ]
         except Exception as error:  # noqa: BLE001 - whatever it is, there are no ids
-            print(f"{seed}: {type(error).__name__}: {str(error).splitlines()[0][:150]}")
+            print(f"{seed}: {type(error).__name__}: {str(error)[:150]!r}")
             return [None] * len(folders.TEXTS)
 
 

@@ -242,7 +242,7 @@ def test_other_precisions_are_made_anew_when_the_settings_change(tmp_path, is_on
     folder = rich(tmp_path / "model")
     if is_onnx:
         onnx_folder(folder, tmp_path)
-    for is_cased in (False, True, False):
+    for is_cased in (False, True):
         change(folder, SETTINGS, do_lower_case=not is_cased)
         with EmbeddingEngine.from_pretrained(folder, cache_dir=tmp_path / "cache", precision="fp16") as engine:
             assert differ(engine) == is_cased
