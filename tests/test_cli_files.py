@@ -2,6 +2,7 @@
 
 import csv
 import datetime
+import decimal
 import json
 import os
 import pty
@@ -146,6 +147,43 @@ def test_times_become_strings_in_json(embed, tmp_path):
     assert (row["day"], row["time"]) == ("2026-01-02", "1970-01-01 00:00:00.000000001")
 
 
+def test_json_of_every_type_is_json(embed, tmp_path):
+    table = {
+        "text": ["cat"], "nan": [float("nan")], "list": [[1.5, float("nan")]], "nested": [{"y": [float("nan"), None]}],
+        "decimal": [decimal.Decimal("1.50")], "half": pa.array(np.array([1.5], np.float16)),
+        "map": pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())), "big": [2**62],
+        "span": [datetime.timedelta(days=1)], "clock": [datetime.time(1, 2)],
+    }  # fmt: skip
+    pq.write_table(pa.table(table), tmp_path / "in.parquet")
+    row = json.loads(embed("--input", tmp_path / "in.parquet")[0], parse_constant=pytest.fail)
+    del row["embedding"]
+    assert row == {
+        "text": "cat", "nan": None, "list": [1.5, None], "nested": {"y": [None, None]}, "decimal": "1.50", "half": 1.5,
+        "map": [["a", 1]], "big": 2**62, "span": "1 day, 0:00:00", "clock": "01:02:00",
+    }  # fmt: skip
+    (tmp_path / "in.jsonl").write_text('{"text": "cat", "x": NaN}\n')
+    assert json.loads(embed("--input", tmp_path / "in.jsonl")[0], parse_constant=pytest.fail)["x"] is None
+    embed("--input", tmp_path / "in.jsonl", "--output", tmp_path / "out.parquet")
+    assert np.isnan(pq.read_table(tmp_path / "out.parquet")["x"][0].as_py())
+
+
+def test_columns_of_one_name_are_kept_where_they_can_be(embed, engine, tmp_path):
+    (tmp_path / "in.csv").write_text("id,text,id,\n1,cat,2,\n")
+    embed("--input", tmp_path / "in.csv", "--output", tmp_path / "o.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "o.npy"), engine.embed_batch(["cat"]))
+    pq.write_table(twice([1], [2], "id"), tmp_path / "in.parquet")
+    embed("--input", tmp_path / "in.parquet", "--output", tmp_path / "o.parquet")
+    assert pq.ParquetFile(tmp_path / "o.parquet").schema_arrow.names == ["id", "text", "id", "embedding"]
+
+
+def test_integers_and_gaps_fit_into_a_column_of_floats_whole(embed, tmp_path):
+    other = '{"text": "a", "x": 7, "y": null, "z": [{"w": 2}]}'
+    (tmp_path / "in.jsonl").write_bytes(later('{"text": "a", "x": 1.5, "y": 2, "z": [{"w": 0.5, "v": 1}]}', other))
+    embed("--input", tmp_path / "in.jsonl", "--output", tmp_path / "o.parquet")
+    last = pq.read_table(tmp_path / "o.parquet").drop_columns(["embedding"]).to_pylist()[-1]
+    assert last == {"text": "a", "x": 7.0, "y": None, "z": [{"w": 2.0, "v": None}]}
+
+
 def test_earlier_embedding_is_replaced(embed, engine, tmp_path):
     pq.write_table(pa.table({"embedding": [[1.0]], "text": ["cat"]}), tmp_path / "in.parquet")
     for ending in (".jsonl", ".parquet"):
@@ -187,6 +225,17 @@ def test_file_can_be_replaced_by_its_own_output(embed, engine, tmp_path):
     np.testing.assert_array_equal(read_vectors(path), engine.embed_batch(TEXTS))
 
 
+def twice(first, second, name) -> pa.Table:
+    """A table whose first and last column have one name."""
+    other = "other" if name == "text" else "text"
+    return pa.Table.from_arrays([pa.array(first), pa.array(["t"]), pa.array(second)], [name, other, name])
+
+
+def later(first: str, other: str) -> bytes:
+    """Lines whose last one comes in another chunk than the first."""
+    return ((first + "\n") * 1100 + other + "\n").encode()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "ending", "message"),
     [
@@ -204,11 +253,31 @@ def test_file_can_be_replaced_by_its_own_output(embed, engine, tmp_path):
         ("in.parquet", {"body": ["a"]}, ".npy", "no column 'text'; it has 'body'"),
         ("in.parquet", {"text": [1]}, ".npy", "holds int64, not texts"),
         ("in.parquet", {"text": ["a", None]}, ".npy", "row 2: column 'text' is null"),
-        ("in.parquet", {"text": ["a"], "x": [b"\xff"]}, ".jsonl", "choose a .parquet output"),
+        ("in.parquet", {"text": ["a"], "x": [b"\xff"]}, ".jsonl", "column 'x' holds bytes, which JSON cannot hold"),
+        ("in.parquet", {"text": ["a"], "x": [[{"y": b"\xff"}]]}, ".jsonl", "column 'x' holds bytes"),
+        ("in.parquet", {"text": ["a"], "x": [{"y": float("-inf")}]}, ".jsonl", "column 'x' holds -inf"),
+        (
+            "in.parquet",
+            {"text": ["a"], "x": pa.array([3_000_000], pa.date32())},
+            ".jsonl",
+            "column 'x': date value out",
+        ),
+        ("in.parquet", {"text": ["a"], "x": pa.array([1], pa.time64("ns"))}, ".jsonl", "column 'x': Nanosecond"),
+        ("in.jsonl", b'{"text": "a", "x": 1e999}\n', ".jsonl", "column 'x' holds inf"),
+        ("in.jsonl", b'{"text": "a", "text": "b"}\n', ".npy", "line 1: the key 'text' stands there twice"),
+        ("in.jsonl", b'{"text": "a"}\n{"text": "a", "x": {"y": 1, "y": 2}}\n', ".npy", "line 2: the key 'y'"),
+        ("in.csv", b"text,id,text\na,1,b\n", ".npy", "the header has 2 columns 'text'; rename all but the one"),
+        ("in.csv", b"id,text,id\n1,a,2\n", ".jsonl", "several columns are named 'id'"),
+        ("in.csv", b"id,text,id\n1,a,2\n", ".parquet", "several columns are named 'id'"),
+        ("in.parquet", twice(["a"], ["b"], "text"), ".npy", "in.parquet has 2 columns 'text'"),
+        ("in.parquet", twice([1], [2], "id"), ".jsonl", "several columns are named 'id'"),
+        ("in.jsonl", later('{"text": "a", "x": 1}', '{"text": "a", "x": 1.5}'), ".parquet", "held int64 before and"),
+        ("in.jsonl", later('{"text": "a", "x": {"y": 1}}', '{"text": "a", "x": {"z": 1}}'), ".parquet", "'x' held str"),
+        ("in.jsonl", later('{"text": "a", "x": 1.5}', '{"text": "a", "x": true}'), ".parquet", "holds bool beside"),
     ],
 )
 def test_unusable_input_says_where_and_leaves_nothing(embed, tmp_path, name, content, ending, message):
-    if isinstance(content, dict):
+    if isinstance(content, (dict, pa.Table)):
         pq.write_table(pa.table(content), tmp_path / name)
     else:
         (tmp_path / name).write_bytes(content)

@@ -67,15 +67,21 @@ def to_rows(batch: Any) -> Sequence[Row]:
     """A batch as Python values. Nanoseconds become strings: datetime has none.
 
     Raises:
-        InputError: a value that Python has no type for.
+        InputError: a value that Python has no type for; with its column.
     """
+    names = batch.schema.names
+    values = [_to_values(name, column) for name, column in zip(names, batch, strict=True)]
+    return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+
+
+def _to_values(name: str, column: Any) -> list[Any]:
     pa = require_pyarrow()
-    columns = [column.cast(pa.string()) if str(column.type).startswith("timestamp[ns") else column for column in batch]
     try:
-        rows: list[Row] = pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
-    except ValueError as error:
-        raise InputError(f"{error}; choose a .parquet output") from error
-    return rows
+        plain = column.cast(pa.string()) if str(column.type).startswith("timestamp[ns") else column
+        values: list[Any] = plain.to_pylist()
+    except (ValueError, ArithmeticError, LookupError, pa.ArrowException) as error:
+        raise InputError(f"column {name!r}: {error}; choose a .parquet output") from error
+    return values
 
 
 class _Table:
@@ -119,15 +125,24 @@ class _Table:
 
     def _to_batch(self, rows: Sequence[Row]) -> Any:
         columns = dict.fromkeys(name for row in rows for name in row)
-        if self._schema is None:
-            batch = self._translated(lambda: self._pa.RecordBatch.from_pydict(_columns(rows, columns)))
-            self._schema = batch.schema
-            return batch
-        if unknown := columns.keys() - set(self._schema.names):
+        known = self._schema.names if self._schema else list(columns)
+        if unknown := columns.keys() - set(known):
             names = ", ".join(map(repr, sorted(unknown)))
             raise InputError(f"column {names} is not in the first {_BATCH_ROWS} records; choose a .jsonl output")
-        values = _columns(rows, self._schema.names)
-        return self._translated(lambda: self._pa.RecordBatch.from_pydict(values, schema=self._schema))
+        arrays = self._translated(lambda: [self._to_array([row.get(name) for row in rows], name) for name in known])
+        batch = self._pa.RecordBatch.from_arrays(arrays, names=known)
+        self._schema = batch.schema
+        return batch
+
+    def _to_array(self, values: list[Any], name: str) -> Any:
+        """A column's values, as they are: Arrow by itself would make 1 of 1.5 and 1.0 of true, and forget keys."""
+        found = self._pa.array(values)
+        kept = self._schema.field(name).type if self._schema else found.type
+        if not _fits(self._pa.types, found.type, kept):
+            raise TypeError(f"column {name!r} held {kept} before and holds {found.type} now")
+        if _holds_bool(self._pa.types, found.type, values):
+            raise TypeError(f"column {name!r} holds bool beside numbers")
+        return found if found.type == kept else self._pa.array(values, kept)
 
     def _with_vectors(self, batch: Any, vectors: Vectors) -> Any:
         pa = self._pa
@@ -145,8 +160,28 @@ class _Table:
             raise InputError(f"the records do not fit into one table: {error}; choose a .jsonl output") from error
 
 
-def _columns(rows: Sequence[Row], names: Any) -> dict[str, list[Any]]:
-    return {name: [row.get(name) for row in rows] for name in names}
+def _fits(types: Any, found: Any, kept: Any) -> bool:
+    """Whether every value of one type is one of another, or is refused by Arrow if it is not."""
+    if found == kept or types.is_null(found):
+        return True
+    if types.is_list(found) and types.is_list(kept):
+        return _fits(types, found.value_type, kept.value_type)
+    if types.is_struct(found) and types.is_struct(kept):
+        known = {field.name: field.type for field in kept}
+        return all(field.name in known and _fits(types, field.type, known[field.name]) for field in found)
+    return bool(types.is_integer(found) and types.is_floating(kept))
+
+
+def _holds_bool(types: Any, kind: Any, values: list[Any]) -> bool:
+    """Whether a truth value has become a number; Arrow lets it where there are floats."""
+    if types.is_floating(kind):
+        return bool in set(map(type, values))
+    filled = [value for value in values if value is not None] if types.is_nested(kind) else []
+    if types.is_list(kind):
+        return _holds_bool(types, kind.value_type, [each for value in filled for each in value])
+    if types.is_struct(kind):
+        return any(_holds_bool(types, field.type, [value.get(field.name) for value in filled]) for field in kind)
+    return False
 
 
 def _require_text(kind: Any, column: str) -> None:

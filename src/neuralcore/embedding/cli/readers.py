@@ -79,13 +79,16 @@ def open_source(path: Path, column: str) -> AbstractContextManager[Source]:
 
 
 def require_column(column: str, columns: Iterable[str], where: str) -> None:
-    """Refuse a column that is not there.
+    """Refuse a column that is not there, or there several times.
 
     Raises:
-        InputError: with the names of those that are.
+        InputError: with the names of those that are there.
     """
-    if column not in columns:
-        raise InputError(f"{where} has no column {column!r}; it has {', '.join(map(repr, columns)) or 'none at all'}")
+    names = list(columns)
+    if column not in names:
+        raise InputError(f"{where} has no column {column!r}; it has {', '.join(map(repr, names)) or 'none at all'}")
+    if names.count(column) > 1:
+        raise InputError(f"{where} has {names.count(column)} columns {column!r}; rename all but the one to embed")
 
 
 @contextmanager
@@ -135,7 +138,9 @@ def _read_jsonl(lines: Iterator[str], column: str) -> tuple[Sequence[str], Itera
 
 def _json_record(line: str, column: str, where: str) -> Record:
     try:
-        row = json.loads(line)
+        row = _JSON.decode(line)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is not JSON: {error}") from error
     if not isinstance(row, dict):
@@ -145,6 +150,18 @@ def _json_record(line: str, column: str, where: str) -> Record:
     if not isinstance(text, str):
         raise InputError(f"{where}: column {column!r} holds {type(text).__name__}, not a text")
     return text, row
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Row:
+    """An object whose keys are all kept: of two with one name, json would keep the last."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise InputError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands there twice")
+    return row
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def _read_csv(lines: Iterator[str], column: str) -> tuple[Sequence[str], Iterator[Record]]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -49,7 +52,12 @@ def check_output(path: Path | None) -> None:
 
 @contextmanager
 def open_writer(path: Path | None, source: Source, dimension: int) -> Iterator[Write]:
-    """A writer by the file's ending; JSON lines on standard output where there is no file."""
+    """A writer by the file's ending; JSON lines on standard output where there is no file.
+
+    Raises:
+        InputError: two columns have one name, and the output could hold one of them only.
+    """
+    _require_room(path, source)
     if path is None:
         yield _json_lines(sys.stdout.buffer)
         return
@@ -65,6 +73,16 @@ def open_writer(path: Path | None, source: Source, dimension: int) -> Iterator[W
                     yield write
             case _:
                 yield _json_lines(file)
+
+
+def _require_room(path: Path | None, source: Source) -> None:
+    kind = path.suffix.lower() if path else ".jsonl"
+    if kind == ".npy" or (kind == ".parquet" and source.schema is not None):
+        return  # no columns, or Arrow's own, which it tells apart by their place
+    repeated = [name for name, count in Counter(source.columns).items() if count > 1 and name != "embedding"]
+    if repeated:
+        names = ", ".join(map(repr, repeated))
+        raise InputError(f"several columns are named {names}, and one each could be kept; rename them")
 
 
 def _json_lines(file: BinaryIO) -> Write:
@@ -87,19 +105,48 @@ def _rows(chunk: Chunk) -> Any:
     return to_rows(chunk.batch)
 
 
-def _json_line(row: Row, values: list[str], *, ensure_ascii: bool = False) -> bytes:
+def _json_line(row: Row, values: list[str]) -> bytes:
     kept = {name: value for name, value in row.items() if name != "embedding"}
-    fields = json.dumps(kept, ensure_ascii=ensure_ascii, default=_to_json).removesuffix("}")
+    fields = _to_json(kept, ensure_ascii=False)
     try:
-        return f'{fields}{", " if kept else ""}"embedding": [{", ".join(values)}]}}\n'.encode()
+        return _joined(fields, values).encode()
     except UnicodeEncodeError:  # a field was read from an escape like \ud800, and can only be written as one
-        return _json_line(row, values, ensure_ascii=True)
+        return _joined(_to_json(kept, ensure_ascii=True), values).encode()
 
 
-def _to_json(value: object) -> str:
+def _joined(fields: str, values: list[str]) -> str:
+    return f'{fields.removesuffix("}")}{", " if fields != "{}" else ""}"embedding": [{", ".join(values)}]}}\n'
+
+
+def _to_json(row: Row, *, ensure_ascii: bool) -> str:
+    encode = partial(json.dumps, ensure_ascii=ensure_ascii, allow_nan=False, default=_plain)
+    try:
+        return encode(row)
+    except ValueError:
+        return encode({name: _fit(value, name) for name, value in row.items()})
+
+
+def _plain(value: object) -> str:
+    """Dates, decimals and the like as they are printed."""
     if isinstance(value, bytes):
-        raise InputError("JSON cannot hold bytes; choose a .parquet output")
+        raise ValueError("bytes are no text")
     return str(value)
+
+
+def _fit(value: Any, column: str) -> Any:
+    """What JSON can hold of a value: there is no NaN, and null is what it means in tables."""
+    match value:
+        case dict():
+            return {key: _fit(each, column) for key, each in value.items()}
+        case list() | tuple():
+            return [_fit(each, column) for each in value]
+        case float() if math.isnan(value):
+            return None
+        case float() if math.isinf(value):
+            raise InputError(f"column {column!r} holds {value}, which JSON cannot hold; choose a .parquet output")
+        case bytes():
+            raise InputError(f"column {column!r} holds bytes, which JSON cannot hold; choose a .parquet output")
+    return value
 
 
 @contextmanager
