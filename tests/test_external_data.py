@@ -40,8 +40,16 @@ def onnx_folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("linked", [linked_folders.as_hub_cache, linked_folders.as_hard_links])
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "dynamic-int8"])
+@pytest.mark.parametrize(
+    ("linked", "precision"),
+    [
+        (linked_folders.as_hub_cache, "fp32"),
+        (linked_folders.as_hub_cache, "fp16"),
+        (linked_folders.as_hub_cache, "int8"),
+        (linked_folders.as_hard_links, "fp32"),
+        (linked_folders.as_hard_links, "dynamic-int8"),
+    ],
+)
 def test_every_precision_is_made_through_links(onnx_folder, linked, precision, tmp_path):
     folder = linked(onnx_folder, tmp_path / "linked")
     options = {"precision": precision, "threads": 1}
