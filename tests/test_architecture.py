@@ -30,7 +30,7 @@ LAYERS = [
     {"cli"},
 ]
 WALLS = {
-    "ctypes": {"kernels", "session"},
+    "ctypes": {"kernels", "session", "memory"},
     "onnxruntime": {"session"},
     "tokenizers": {"tokenizer.reference"},
     "tokie": {"tokenizer.fast"},

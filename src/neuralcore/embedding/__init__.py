@@ -104,7 +104,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if _MODULE_OF[name] != "errors":
-        import_module(".memory", __name__).require_numpy()
+        import_module(".memory", __name__).prepare()
     value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
     globals()[name] = value
     return value

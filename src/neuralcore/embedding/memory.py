@@ -8,15 +8,18 @@ such an end rare, not impossible.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from .cpu import available_threads
 from .errors import OutOfMemory
 
 MIB = 2**20
+_M_ARENA_MAX = -8  # of glibc's malloc.h
+_ARENAS = 2
 _NUMPY_BYTES = 128 * MIB  # measured on 2 cores: 122
 _NUMPY_BYTES_PER_THREAD = 8 * MIB  # the stacks of OpenBLAS's threads
 
@@ -49,14 +52,30 @@ def has_room(n_bytes: int) -> bool:
     return True
 
 
-def require_numpy() -> None:
-    """See whether NumPy can be loaded, before it is.
+def prepare() -> None:
+    """Before NumPy is loaded, see whether it can be; and where address space is limited, keep glibc from setting aside
+    64 MiB of it for each thread, which is soon all there is.
 
     Raises:
-        OutOfMemory: it cannot.
+        OutOfMemory: NumPy cannot be loaded.
     """
+    if _is_limited():
+        _share_arenas()
     with loading("numpy", _NUMPY_BYTES + _NUMPY_BYTES_PER_THREAD * available_threads()):
         pass
+
+
+def _is_limited() -> bool:
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return False
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+
+
+def _share_arenas() -> None:
+    with suppress(OSError, AttributeError, TypeError):  # no glibc
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from neuralcore.embedding.errors import STATUS, EmbeddingError, OutOfMemory, status_of
-from neuralcore.embedding.memory import require_numpy
+from neuralcore.embedding.memory import prepare
 from neuralcore.embedding.settings import COMPLETION, completion
 
 from . import streams
@@ -66,7 +66,7 @@ def _run(arguments: Sequence[str]) -> int:
         # Not `cli.main`: it would take a reader that left, and Ctrl-C, for failures of its own.
         with cli.make_context("neuralcore", list(arguments)) as context:
             if "--help" not in arguments:
-                require_numpy()
+                prepare()
             cli.invoke(context)
         sys.stdout.flush()
     except Exit as leave:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import memory
 from ..forks import reset_in_children
 from ..workers import Workers
 from .proven import find_doubt, proven_ranges
@@ -34,6 +35,9 @@ _PROBES = (
     "a" * 99, "a" * 100, "a" * 101, "\u0436" * 100, "\u0436" * 101, "zqxj" * 20, "\ufffd\ufffc\u20ac\u2026\u201c\u2014",
 )  # fmt: skip
 _PROBE_STEP = 400  # every so many code points of a run: with the probes 2 ms
+
+_ROOM_BYTES = 256 * memory.MIB
+"""Of address space, for tokie's threads, which end the process where there is less; 130 were measured with two."""
 
 _log = logging.getLogger(__name__)
 
@@ -76,6 +80,8 @@ class FastLater:
 
     def get(self, n_texts: int) -> Fast | None:
         """What to tokenize so many more texts with, or None for the reference."""
+        if not memory.has_room(_ROOM_BYTES):
+            return None
         if not self._is_settled:
             self._n_texts += n_texts
             # While one thread loads, others go on without.
