@@ -9,7 +9,7 @@ class Gate:
         self.engine, self.device, self.threads, self.runs = engine, "cpu", engine.threads, []
         self.config, self.dimension, self.max_tokens = engine.config, engine.dimension, engine.max_tokens
         self.tokenize_parts, self.accept_ids = engine.tokenize_parts, engine.accept_ids
-        self.precision, self.only_large = engine.precision, False
+        self.precision, self.only_large, self.n_given_back = engine.precision, False, 0
         self.started, self.open, self.fail = threading.Semaphore(0), threading.Semaphore(0), lambda tokens: None
 
     def encode(self, tokens, threads=None):
@@ -20,6 +20,10 @@ class Gate:
         self.runs.append(len(tokens))
         self.fail(tokens)
         return self.engine.encode(tokens)
+
+    def give_back(self):
+        self.n_given_back += 1
+        self.engine.give_back()
 
     def warmup(self):
         """Would wait, too."""

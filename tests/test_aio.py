@@ -318,7 +318,8 @@ def test_queue_whose_own_thread_fails_says_so_to_all_and_begins_anew(tiny, monke
         engine = AsyncEmbeddingEngine(tiny)
         with monkeypatch.context() as patch:
             patch.setattr(engine._queue, function, lambda *_: (_ for _ in ()).throw(Panic("lost")))
-            calls = [engine.embed("a cat"), engine.embed("a dog"), engine.embed_batch(["a tree"] * 50)]
+            small = [] if function == "_read" else [engine.embed("a cat"), engine.embed("a dog")]
+            calls = [*small, engine.embed_batch(["a tree"] * 50)]
             errors = await asyncio.gather(*calls, return_exceptions=True)
             assert engine.failure == "Panic"
         assert [type(each) for each in errors if isinstance(each, Exception)][-1] is InferenceError
@@ -414,6 +415,22 @@ def test_large_calls_are_tokenized_in_turn(tiny):
 
     assert asyncio.run(run()) == [50, 2]
     assert turns[:5] == ["long", "short", "long", "short", "long"]
+
+
+def test_memory_of_large_calls_is_given_back_when_nothing_more_comes(tiny):
+    gate = Gate(tiny)
+    gate.open.release(10_000)
+
+    async def run():
+        engine = AsyncEmbeddingEngine(gate)
+        await engine.embed("a cat")
+        await until(lambda: not engine._queue._main.running)
+        assert gate.n_given_back == 0
+        await engine.embed_batch(TEXTS)
+        await until(lambda: gate.n_given_back == 1)
+        return await engine.embed("a cat")
+
+    np.testing.assert_allclose(asyncio.run(run()), tiny.embed("a cat"), atol=1e-5)
 
 
 def test_forked_child_has_a_queue_of_its_own(tiny_folder, tmp_path):

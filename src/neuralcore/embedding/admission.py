@@ -30,6 +30,7 @@ _BUDGET_TOKENS_PER_THREAD = 1024
 _GPU_BUDGET_TOKENS = 16_384  # untested
 _SHORT_BUDGET_TOKENS = 256  # of a large call's part, where there is one thread only and small calls come
 _RECENT_S = 2.0  # so long after a small call the next one is expected
+_REST_S = 0.5  # without work, after which the memory of large calls is given back
 _MEMORY = 0.1  # weight of the latest run in the mean time of an entry
 
 
@@ -69,6 +70,7 @@ class AdmissionQueue:
         self._n_promised = 0
         self._main, self._lane, self._reader = Worker("queue"), Worker("lane"), Worker("tokenize")
         self._is_bulk = False  # whether the main thread runs large entries
+        self._is_grown = False  # whether it has, and their memory is kept
         self._small_until = 0.0
 
     def __len__(self) -> int:
@@ -138,6 +140,7 @@ class AdmissionQueue:
         """Take nothing more, and return when all that waited or was promised is done. Blocks."""
         with self._changed:
             self._closed = True
+            self._changed.notify_all()
             self._changed.wait_for(lambda: not self._open and not self._n_promised)
         for worker in (self._reader, self._lane, self._main):
             worker.stop()
@@ -162,6 +165,7 @@ class AdmissionQueue:
             self._main.start(lambda: self._guarded(self._main, self._work))
         if self._small and self._is_bulk and self._has_lane:
             self._lane.start(lambda: self._guarded(self._lane, self._work_beside))
+        self._changed.notify_all()
 
     def _forget(self, entry: Entry) -> None:
         with self._changed:
@@ -198,16 +202,30 @@ class AdmissionQueue:
     def _work(self) -> None:
         """Run what waits until nothing does."""
         while self._begin():
+            self._is_grown |= self._is_bulk
             n_threads = self._threads_now()
             if taken := self._gather(n_threads):
                 self._run(taken, n_threads)
 
     def _begin(self) -> bool:
+        self._rest()
         with self._changed:
             self._main.running = bool(self._small or self._large)
             self._is_bulk = bool(self._large)
             self._wake()
             return self._main.running
+
+    def _rest(self) -> None:
+        """Some time after large calls, give their memory back; small ones that come meanwhile have the lane."""
+        with self._changed:
+            if not self._is_grown or self._changed.wait_for(self._has_work, _REST_S):
+                return
+            self._is_grown = False
+        with suppress(Exception):  # who needs the memory is told so, then
+            self._engine.give_back()
+
+    def _has_work(self) -> bool:
+        return bool(self._small or self._unread or self._large or self._closed)
 
     def _threads_now(self) -> int:
         reserved = self._is_bulk and self._has_lane and time.monotonic() < self._small_until

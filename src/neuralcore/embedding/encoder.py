@@ -109,6 +109,12 @@ class OnnxEncoder:
             self._run_all(lambda rows: self._run_alone(tokens, rows, out), starved, 1)
         return out
 
+    def give_back(self) -> None:
+        """See `Encoder.give_back`."""
+        tiny = TokenBatch(np.zeros(1, np.int32), np.array([0, 1]), np.array([1]))
+        for session in filter(None, (self._narrow, self._wide)):
+            self._vectors(session, tiny, np.array([0]), shrink=True)
+
     def close(self) -> None:
         """See `Encoder.close`."""
         self._is_closed = True

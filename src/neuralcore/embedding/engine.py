@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from . import loader, pooling
+from . import loader, memory, pooling
 from .arguments import Truncation, check_options, check_texts, device_for, usable_threads
 from .config import ModelConfig
 from .errors import InputError
@@ -192,9 +192,7 @@ class EmbeddingEngine:
 
     @property
     def backend(self) -> str:
-        """What computes: ONNX Runtime and its device ("onnxruntime cpu"), or the native kernels and the instruction set
-        they use ("native avx512vnni").
-        """
+        """What computes: ONNX Runtime ("onnxruntime cpu"), or the native kernels ("native avx512vnni")."""
         return self._encoder.backend
 
     @property
@@ -268,8 +266,7 @@ class EmbeddingEngine:
             float32 (n, dimension), in input order.
 
         Raises:
-            InputError: as in `embed`, with the text's index; or not several texts in an order: one str, a dict, a set,
-                a table.
+            InputError: as in `embed`, with the text's index; or not texts in an order: one str, a dict, a set, a table.
             OutOfMemory: one text alone does not fit.
             InferenceError: the model failed.
 
@@ -350,8 +347,13 @@ class EmbeddingEngine:
 
     def encode(self, tokens: TokenBatch, advance: Advance | None = None, threads: int | None = None) -> Vectors:
         """The second half of `embed_batch`: tokens to float32 (n, dimension); see `Encoder.encode`."""
-        vectors = self._encoder.encode(tokens, advance, threads)
-        return pooling.shorten(vectors, self._dimensions, self._config.kept_dimensions)
+        full = self._encoder.encode(tokens, advance, threads)
+        return pooling.shorten(full, self._dimensions, self._config.kept_dimensions)
+
+    def give_back(self) -> None:
+        """Give memory that is kept for later runs back to the system; some 50 ms."""
+        self._encoder.give_back()
+        memory.trim()
 
     def warmup(self) -> None:
         """Make the first real call as fast as those after it."""

@@ -85,6 +85,10 @@ class HealingEncoder:
                 raise
         return self._encoder.encode(tokens, advance, threads)
 
+    def give_back(self) -> None:
+        """See `Encoder.give_back`."""
+        self._encoder.give_back()
+
     def close(self) -> None:
         """See `Encoder.close`."""
         self._tried = True

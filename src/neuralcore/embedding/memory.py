@@ -52,6 +52,12 @@ def has_room(n_bytes: int) -> bool:
     return True
 
 
+def trim() -> None:
+    """Give the free memory that the C library keeps between its blocks back to the system, where it is glibc."""
+    with suppress(OSError, AttributeError, TypeError):  # no C library by that name, or another one
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def prepare() -> None:
     """Before NumPy is loaded, see whether it can be; and where address space is limited, keep glibc from setting aside
     64 MiB of it for each thread, which is soon all there is.

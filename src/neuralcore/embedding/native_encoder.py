@@ -94,6 +94,9 @@ class NativeEncoder:
                 run(rows)
         return out
 
+    def give_back(self) -> None:
+        """See `Encoder.give_back`: each thread keeps a little, and gives more back at once."""
+
     def close(self) -> None:
         """See `Encoder.close`."""
         self._native = None

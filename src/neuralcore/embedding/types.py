@@ -139,5 +139,8 @@ class Encoder(Protocol):
             threads: use no more threads than so many; None uses all it was given.
         """
 
+    def give_back(self) -> None:
+        """Give working memory that is kept for later runs back to the system."""
+
     def close(self) -> None:
         """Free the model. Safe to call twice."""
