@@ -306,6 +306,15 @@ def test_output_obeys_umask_and_follows_a_link(embed, tmp_path):
     assert (tmp_path / "real.npy").stat().st_mode & 0o777 == 0o600
 
 
+def test_output_has_as_long_a_name_as_a_file_may_have_and_is_no_link_to_itself(embed, tmp_path):
+    for name in ("x" * 251, "日" * 83):
+        embed("cat", "--output", tmp_path / f"{name}.npy")
+        assert np.load(tmp_path / f"{name}.npy").shape == (1, tiny_model.DIMENSION)
+    (tmp_path / "loop.npy").symlink_to("loop.npy")
+    result = run(["embed", "cat", "--output", str(tmp_path / "loop.npy")])
+    assert result in {1, 6}  # Python 3.13 tells by an OSError
+
+
 def test_query_flag_is_the_query_type(embed):
     vectors = [embed(*flag, "cat")[0] for flag in (("--query",), ("--type", "query"), ("--document",), ())]
     assert vectors[0] == vectors[1] != vectors[2] == vectors[3]

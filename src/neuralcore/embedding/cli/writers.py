@@ -42,6 +42,10 @@ def check_output(path: Path | None) -> None:
         raise InputError(f"{path}: its ending must be one of {', '.join(SUFFIXES)}")
     if not path.absolute().parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.absolute().parent}")
+    try:
+        path.resolve()
+    except RuntimeError as error:  # an OSError since Python 3.13
+        raise InputError(f"{path} is a link that leads to itself") from error
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is no file; a pipe or device can be had by standard output: > {path}")
     if path.suffix.lower() == ".parquet":

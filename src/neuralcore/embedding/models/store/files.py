@@ -21,6 +21,7 @@ NOT_WRITABLE = frozenset({ENOSPC, EDQUOT, EFBIG, EROFS, EACCES, EPERM})
 """Errors of a disk or folder that cannot take what is written: no other source of the same file would help."""
 _PARTIAL = ".partial-"
 _LOCK = ".lock"
+_NAME_CHARACTERS = 50  # of up to 4 bytes each; a name may have 255
 SILENT_WAIT_S = 5.0
 """How long a lock is waited for before the next word about it."""
 _log = logging.getLogger(__name__)
@@ -130,7 +131,7 @@ def staged_folder(target: Path, *, alone: bool = True) -> Iterator[Path]:
         alone: whether the lock is that of everything in the folder above; others may work in it if not.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f"{_PARTIAL}{target.name}-"
+    prefix = f"{_PARTIAL}{target.name[:_NAME_CHARACTERS]}-"
     leftovers = f"{_PARTIAL}*" if alone else f"{escape(prefix)}*"
     _remove(target.parent.glob(leftovers))
     staging, old = (target.with_name(f"{prefix}{os.getpid()}-{part}") for part in ("new", "old"))
@@ -174,7 +175,7 @@ def staging_beside(target: Path) -> Iterator[Path]:
     """
     missing = [folder for folder in target.parents if not folder.exists()]  # the deepest first
     target.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f"{_PARTIAL}{target.name}-"
+    prefix = f"{_PARTIAL}{target.name[:_NAME_CHARACTERS]}-"
     for leftover in target.parent.glob(f"{escape(prefix)}*"):
         _remove_unless_locked(leftover)
     made: list[Path] = []
