@@ -342,7 +342,7 @@ def test_call_for_which_no_thread_can_be_started_is_refused(tiny, monkeypatch):
     async def run():
         engine = AsyncEmbeddingEngine(tiny)
         with monkeypatch.context() as patch:
-            patch.setattr("concurrent.futures.ThreadPoolExecutor.submit", refuse)
+            patch.setattr("neuralcore.embedding.workers.start_new_thread", refuse)
             with pytest.raises(InferenceError, match="can't start new thread"):
                 await engine.embed("a cat")
         assert "can't start" in engine.failure

@@ -17,7 +17,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from threading import Condition
+from threading import Condition, RLock
 
 from .calls import Encoded, Entry, Tokenize, Worker
 from .engine import EmbeddingEngine
@@ -64,11 +64,13 @@ class AdmissionQueue:
 
     def forget_threads(self) -> None:
         """See `forks.HasThreads`: neither threads nor those who wait for them are in a child."""
-        self._changed = Condition()
+        # Taken as a lock: a condition is Python, and an exception from a signal handler could leave it locked.
+        self._lock = RLock()
+        self._changed = Condition(self._lock)
         self._small, self._unread, self._large = _Waiting(), _Waiting(), _Waiting()
         self._open: set[Entry] = set()
-        self._n_promised = 0
-        self._main, self._lane, self._reader = Worker("queue"), Worker("lane"), Worker("tokenize")
+        self._promises: set[object] = set()
+        self._main, self._lane, self._reader = Worker(), Worker(), Worker()
         self._is_bulk = False  # whether the main thread runs large entries
         self._is_grown = False  # whether it has, and their memory is kept
         self._small_until = 0.0
@@ -95,15 +97,15 @@ class AdmissionQueue:
         Raises:
             Overloaded, InferenceError: see `refuse_if_full`.
         """
-        with self._changed:
-            self.refuse_if_full()
-            self._n_promised += 1
-        changed = self._changed
+        promise, promises, lock, changed = object(), self._promises, self._lock, self._changed
         try:
+            with lock:
+                self.refuse_if_full()
+                promises.add(promise)
             yield
         finally:
-            with changed:
-                self._n_promised -= 1
+            with lock:
+                promises.discard(promise)
                 changed.notify_all()
 
     def put(
@@ -129,7 +131,7 @@ class AdmissionQueue:
             InferenceError: it was closed, or the system gives no thread.
         """
         entry = Entry(tokenize, asyncio.get_running_loop().create_future(), is_small, first_index)
-        with self._changed:
+        with self._lock:
             if refusable or (self._closed and not is_promised):
                 self.refuse_if_full()
             self._enter(entry)
@@ -138,10 +140,10 @@ class AdmissionQueue:
 
     def drain(self) -> None:
         """Take nothing more, and return when all that waited or was promised is done. Blocks."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._open and not self._n_promised)
+            self._changed.wait_for(lambda: not self._open and not self._promises)
         for worker in (self._reader, self._lane, self._main):
             worker.stop()
 
@@ -152,10 +154,10 @@ class AdmissionQueue:
         (self._small if entry.is_small else self._unread)[entry] = None
         try:
             self._wake()
-        except RuntimeError as error:
+        except InferenceError as error:
             self._drop(entry)
-            self.failure = f"no thread could be started: {error}"
-            raise InferenceError(self._engine.device, self.failure) from error
+            self.failure = error.reason
+            raise
 
     def _wake(self) -> None:
         """Start whoever has something to do. With the lock held."""
@@ -168,7 +170,7 @@ class AdmissionQueue:
         self._changed.notify_all()
 
     def _forget(self, entry: Entry) -> None:
-        with self._changed:
+        with self._lock:
             self._drop(entry)
 
     def _drop(self, entry: Entry) -> None:
@@ -182,7 +184,7 @@ class AdmissionQueue:
         try:
             work()
         except BaseException as error:  # noqa: BLE001 - nobody else would see it
-            with self._changed:
+            with self._lock:
                 worker.running = self._is_bulk = False
                 self.failure = type(error).__name__  # its message may quote a text
                 failed = list(self._open)
@@ -209,7 +211,7 @@ class AdmissionQueue:
 
     def _begin(self) -> bool:
         self._rest()
-        with self._changed:
+        with self._lock:
             self._main.running = bool(self._small or self._large)
             self._is_bulk = bool(self._large)
             self._wake()
@@ -217,7 +219,7 @@ class AdmissionQueue:
 
     def _rest(self) -> None:
         """Some time after large calls, give their memory back; small ones that come meanwhile have the lane."""
-        with self._changed:
+        with self._lock:
             if not self._is_grown or self._changed.wait_for(self._has_work, _REST_S):
                 return
             self._is_grown = False
@@ -247,7 +249,7 @@ class AdmissionQueue:
         """Run small entries while large ones run."""
         while self._is_bulk and (taken := self._take_all(self._small, _BUDGET_TOKENS_PER_THREAD)):
             self._run(taken, 1)
-        with self._changed:
+        with self._lock:
             self._lane.running = False
             self._wake()
 
@@ -265,7 +267,7 @@ class AdmissionQueue:
 
     def _next(self, waiting: _Waiting, worker: Worker | None = None) -> Entry | None:
         """The oldest; where there is none, the worker that asks has its rest."""
-        with self._changed:
+        with self._lock:
             while waiting:
                 entry, _ = waiting.popitem(last=False)
                 if not entry.future.cancelled():
@@ -275,7 +277,7 @@ class AdmissionQueue:
         return None
 
     def _put_back(self, entry: Entry, waiting: _Waiting) -> None:
-        with self._changed:
+        with self._lock:
             if entry in self._open:  # not cancelled meanwhile
                 waiting[entry] = None
                 self._wake()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from .types import TokenBatch, Vectors
+from .workers import Workers
 
 Tokenize = Callable[[], Iterable[TokenBatch]]
 
@@ -88,20 +88,20 @@ class Entry:
 class Worker:
     """A thread that runs one function until there is nothing more to do."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self) -> None:
         self.running = False
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"neuralcore-{name}")
+        self._workers = Workers(1)
 
     def start(self, work: Callable[[], None]) -> None:
         """Unless it runs already.
 
         Raises:
-            RuntimeError: the system gives no thread.
+            InferenceError: the system gives no thread.
         """
         if not self.running:
-            self._pool.submit(work)
+            self._workers.begin(lambda work: work(), [work])
             self.running = True
 
     def stop(self) -> None:
         """When it has done what it does."""
-        self._pool.shutdown()
+        self._workers.stop()

@@ -8,6 +8,7 @@ from threading import Lock
 from typing import TypeVar
 
 from .errors import InferenceError, ModelCorrupt
+from .forks import reset_in_children
 from .types import Advance, Encoder, TokenBatch, Vectors
 
 L = TypeVar("L")
@@ -57,8 +58,13 @@ class HealingEncoder:
 
     def __init__(self, encoder: Encoder, reopen: Callable[[], Encoder | None]) -> None:
         self._encoder, self._reopen = encoder, reopen
-        self._lock = Lock()
         self._tried = False
+        self.forget_threads()
+        reset_in_children(self)
+
+    def forget_threads(self) -> None:
+        """See `forks.HasThreads`."""
+        self._lock = Lock()
 
     @property
     def device(self) -> str:
