@@ -4,10 +4,10 @@ python -m benchmarks.fairness --model all-MiniLM-L6-v2 --precision int8 --second
 
 One client sends a short text every 50 ms. First alone; then beside one that sends texts of 3.9 MB and one that sends
 2,048 texts a request, each its next request when the last one is answered. Alone and beside take turns, three times
-each, so that what else the machine does meets both. Resident memory is read before and two seconds after: all of it, and
-what is the process's own (pages of the mapped model are the system's, which counts them as they are first looked at).
-Clients and server share the machine, and the cores. Exits with 1 if the ratio of the p99s is above 3 or the process's own
-memory is not back within 50 MB. A model's folder may be named instead of a name.
+each, so that what else the machine does meets both. Resident memory is read before and two seconds after: all of it,
+and what is the process's own (pages of the mapped model are the system's, and counted as they are first looked at).
+Clients and server share the machine, and the cores. Exits with 1 if the ratio of the p99s is above 3 or the process's
+own memory is not back within 50 MB. A model's folder may be named instead of a name.
 """
 
 from __future__ import annotations
