@@ -11,7 +11,7 @@ import pytest
 
 from neuralcore.embedding.config import ModelConfig, PoolingStrategy
 from neuralcore.embedding.encoder import OnnxEncoder
-from neuralcore.embedding.errors import InferenceError, OutOfMemory
+from neuralcore.embedding.errors import InferenceError, InputError, OutOfMemory
 from neuralcore.embedding.models.build import build_onnx
 from neuralcore.embedding.session import OnnxSession
 from tests import golden
@@ -307,10 +307,13 @@ def test_failed_run_is_translated_and_the_encoder_stays_usable(threads, model):
     encoder, rows = OnnxEncoder(model, CONFIG, threads=threads), random_rows()
     expected = encoder.encode(token_batch(rows))
     beyond_the_vocabulary = [*rows, np.full(5, VOCABULARY + 7)]
-    with pytest.raises(InferenceError, match="Gather") as caught:
+    with pytest.raises(InputError, match=f"token id {VOCABULARY + 7} is beyond the {VOCABULARY} words") as caught:
         encoder.encode(token_batch(beyond_the_vocabulary))
-    assert caught.value.provider == "CPUExecutionProvider"
-    assert caught.value.__cause__ is not None
+    assert caught.value.index == len(rows)
+    with pytest.raises(InferenceError, match="running Add node") as failed:
+        encoder.encode(token_batch([*rows, np.full(65, 4)]))
+    assert failed.value.provider == "CPUExecutionProvider"
+    assert failed.value.__cause__ is not None
     np.testing.assert_array_equal(encoder.encode(token_batch(rows)), expected)
 
 
