@@ -72,6 +72,7 @@ class AdmissionQueue:
         self._promises: set[object] = set()
         self._main, self._lane, self._reader = Worker(), Worker(), Worker()
         self._is_bulk = False  # whether the main thread runs large entries
+        self._lane_is_busy = False  # whether a run is under way there; merely started, it will take what waits
         self._is_grown = False  # whether it has, and their memory is kept
         self._small_until = 0.0
 
@@ -185,7 +186,7 @@ class AdmissionQueue:
             work()
         except BaseException as error:  # noqa: BLE001 - nobody else would see it
             with self._lock:
-                worker.running = self._is_bulk = False
+                worker.running = self._is_bulk = self._lane_is_busy = False
                 self.failure = type(error).__name__  # its message may quote a text
                 failed = list(self._open)
             for entry in failed:
@@ -239,7 +240,7 @@ class AdmissionQueue:
         if not self._is_bulk:
             return self._take_all(self._small, room)
         taken: _Taken = []
-        if not self._has_lane or (self._lane.running and self._small):
+        if not self._has_lane or (self._lane_is_busy and self._small):
             taken = self._take_all(self._small, room // 2)
         if n_threads == 1 and not self._has_lane and time.monotonic() < self._small_until:
             room = _SHORT_BUDGET_TOKENS
@@ -248,7 +249,9 @@ class AdmissionQueue:
     def _work_beside(self) -> None:
         """Run small entries while large ones run."""
         while self._is_bulk and (taken := self._take_all(self._small, _BUDGET_TOKENS_PER_THREAD)):
+            self._lane_is_busy = True
             self._run(taken, 1)
+            self._lane_is_busy = False
         with self._lock:
             self._lane.running = False
             self._wake()
