@@ -193,3 +193,24 @@ def test_queue_serves_a_child_while_the_parents_is_busy(tiny_folder, tmp_path):
             await shared.close()
 
         asyncio.run(fork_under_load())
+
+
+def test_interrupted_queue_can_be_drained(tiny_folder, tmp_path):
+    import asyncio
+
+    from neuralcore.embedding.admission import AdmissionQueue
+
+    with EmbeddingEngine.from_pretrained(tiny_folder, cache_dir=tmp_path, threads=2) as engine:
+        queue = AdmissionQueue(engine, max_waiting=10**6)
+
+        async def use() -> None:
+            def put() -> None:
+                with queue.promised():
+                    queue.put(lambda: [engine.tokenize(["a dog"])], is_small=True, is_promised=True).cancel()
+
+            interrupt(put, Random(3), 150)
+            done = queue.put(lambda: [engine.tokenize(["a dog"])], is_small=True)
+            assert np.array_equal((await done).vectors[0], engine.embed("a dog"))
+            await asyncio.wait_for(asyncio.to_thread(queue.drain), 30)
+
+        asyncio.run(use())

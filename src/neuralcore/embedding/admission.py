@@ -18,6 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Condition, RLock
+from weakref import WeakSet
 
 from .calls import Encoded, Entry, Tokenize, Worker
 from .engine import EmbeddingEngine
@@ -31,11 +32,16 @@ _GPU_BUDGET_TOKENS = 16_384  # untested
 _SHORT_BUDGET_TOKENS = 256  # of a large call's part, where there is one thread only and small calls come
 _RECENT_S = 2.0  # so long after a small call the next one is expected
 _REST_S = 0.5  # without work, after which the memory of large calls is given back
+_UNTOLD_S = 1.0  # after which who waits for the end looks by himself
 _MEMORY = 0.1  # weight of the latest run in the mean time of an entry
 
 
 _Taken = list[tuple[Entry, TokenBatch]]
 _Waiting = OrderedDict[Entry, None]
+
+
+class _Promise:
+    """Somebody has begun to put several entries, and may put the rest when the queue is closed."""
 
 
 class AdmissionQueue:
@@ -69,7 +75,7 @@ class AdmissionQueue:
         self._changed = Condition(self._lock)
         self._small, self._unread, self._large = _Waiting(), _Waiting(), _Waiting()
         self._open: set[Entry] = set()
-        self._promises: set[object] = set()
+        self._promises: WeakSet[_Promise] = WeakSet()  # one whose holder was interrupted is gone with him
         self._main, self._lane, self._reader = Worker(), Worker(), Worker()
         self._is_bulk = False  # whether the main thread runs large entries
         self._lane_is_busy = False  # whether a run is under way there; merely started, it will take what waits
@@ -98,7 +104,7 @@ class AdmissionQueue:
         Raises:
             Overloaded, InferenceError: see `refuse_if_full`.
         """
-        promise, promises, lock, changed = object(), self._promises, self._lock, self._changed
+        promise, promises, lock, changed = _Promise(), self._promises, self._lock, self._changed
         try:
             with lock:
                 self.refuse_if_full()
@@ -144,15 +150,18 @@ class AdmissionQueue:
         with self._lock:
             self._closed = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._open and not self._promises)
+            # In steps: who was interrupted by a signal may have changed something and woken nobody.
+            while not self._changed.wait_for(lambda: not self._open and not self._promises, _UNTOLD_S):
+                self._wake()
         for worker in (self._reader, self._lane, self._main):
             worker.stop()
 
     def _enter(self, entry: Entry) -> None:
         if entry.is_small:
             self._small_until = entry.entered + _RECENT_S
-        self._open.add(entry)
+        # In this order, here and in `_drop`: what a signal handler's exception leaves half done is not open for ever.
         (self._small if entry.is_small else self._unread)[entry] = None
+        self._open.add(entry)
         try:
             self._wake()
         except InferenceError as error:
@@ -175,9 +184,9 @@ class AdmissionQueue:
             self._drop(entry)
 
     def _drop(self, entry: Entry) -> None:
+        self._open.discard(entry)
         for waiting in (self._small, self._unread, self._large):
             waiting.pop(entry, None)
-        self._open.discard(entry)
         self._changed.notify_all()
 
     def _guarded(self, worker: Worker, work: Callable[[], None]) -> None:
@@ -275,6 +284,7 @@ class AdmissionQueue:
                 entry, _ = waiting.popitem(last=False)
                 if not entry.future.cancelled():
                     return entry
+                self._open.discard(entry)
             if worker:
                 worker.running = False
         return None
