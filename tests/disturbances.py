@@ -1,5 +1,6 @@
 """What signals and forks do to who computes: calls from threads at once, exceptions at any moment, ends in a child."""
 
+import gc
 import signal
 import sys
 import threading
@@ -53,9 +54,11 @@ def interrupt(function: Function, random: Random, n_interruptions: int, *, longe
         raise Interruption
 
     before = signal.signal(signal.SIGALRM, raise_interruption)
+    gc.disable()  # an exception that comes in a callback of the collector is printed, and gone
     for _ in range(n_interruptions):
         with suppress(Interruption):  # also one that comes between the lines
             _call_until_interrupted(function, random.uniform(1e-5, longest_s))
+    gc.enable()
     signal.signal(signal.SIGALRM, before)
 
 

@@ -4,7 +4,6 @@ import asyncio
 import inspect
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -32,41 +31,26 @@ def tiny(tiny_folder, tmp_path):
         yield engine
 
 
-async def heartbeat(lags, stop):
-    while not stop.is_set():
-        before = time.perf_counter()
-        await asyncio.sleep(0.001)
-        lags.append(time.perf_counter() - before - 0.001)
-
-
-def test_two_thousand_concurrent_calls_give_the_vectors_of_a_batch_in_its_time_and_the_loop_goes_on(minilm):
+def test_two_thousand_concurrent_calls_share_runs_and_the_loop_goes_on(minilm):
     expected = minilm.embed_batch(TEXTS)
+    runs, beats = [], []
 
-    async def measure():
-        lags, stop = [], asyncio.Event()
-        pulse = asyncio.create_task(heartbeat(lags, stop))
-        engine = AsyncEmbeddingEngine(minilm)
-        await asyncio.sleep(0.01)
-        began = time.perf_counter()
+    async def beat():
+        while True:
+            beats.append(len(runs))
+            await asyncio.sleep(0.001)
+
+    async def embed_all():
+        pulse = asyncio.create_task(beat())
+        engine = AsyncEmbeddingEngine(minilm, on_run=lambda n_texts, n_tokens: runs.append(n_texts))
         vectors = await asyncio.gather(*map(engine.embed, TEXTS))
-        seconds = time.perf_counter() - began
-        stop.set()
-        await pulse
-        return np.stack(vectors), seconds, max(lags)
+        pulse.cancel()
+        return np.stack(vectors)
 
-    ratios, lags = [], []
-    for _ in range(5):  # the best of five: this measures the queue, not who else uses the machine
-        began = time.perf_counter()
-        minilm.embed_batch(TEXTS)
-        batch_s = time.perf_counter() - began
-        vectors, seconds, lag = asyncio.run(measure())
-        np.testing.assert_allclose(vectors, expected, atol=1e-5)
-        ratios.append(seconds / batch_s)
-        lags.append(lag)
-        if min(ratios) <= 1.3 and min(lags) < 0.05:
-            break
-    assert min(ratios) <= 1.3, ratios
-    assert min(lags) < 0.05, lags
+    np.testing.assert_allclose(asyncio.run(embed_all()), expected, atol=1e-5)
+    assert sum(runs) == len(TEXTS)
+    assert len(runs) <= len(TEXTS) / 50  # a run takes 2,048 tokens, 100 and more of these texts
+    assert len(set(beats)) >= len(runs) / 2  # while most runs were under way, the loop had its turns
 
 
 def test_cancelling_half_costs_the_rest_nothing(tiny):
@@ -520,19 +504,17 @@ def test_stream_reads_no_more_than_it_is_asked_for(tiny):
 
 
 def test_iterator_that_blocks_does_not_block_the_loop(tiny):
+    loop_went_on = threading.Event()
+
     def slow():
-        time.sleep(0.3)
+        assert loop_went_on.wait(30)
         yield "a cat"
 
     async def run():
-        lags, stop = [], asyncio.Event()
-        pulse = asyncio.create_task(heartbeat(lags, stop))
-        await AsyncEmbeddingEngine(tiny).embed_batch(slow())
-        stop.set()
-        await pulse
-        return max(lags)
+        asyncio.get_running_loop().call_later(0.01, loop_went_on.set)
+        return await AsyncEmbeddingEngine(tiny).embed_batch(slow())
 
-    assert asyncio.run(run()) < 0.15
+    assert len(asyncio.run(run())) == 1
 
 
 def test_query_and_document_prefixes_are_those_of_the_engine(tiny_folder, tmp_path):

@@ -134,8 +134,14 @@ class AsyncEmbeddingEngine:
         """
         return await self.embed(text, embedding_type=EmbeddingType.QUERY)
 
-    async def embed_batch(self, texts: Iterable[str], *, embedding_type: str | None = None) -> Vectors:
+    async def embed_batch(
+        self, texts: Iterable[str] | AsyncIterable[str], *, embedding_type: str | None = None
+    ) -> Vectors:
         """Embed several texts; see `EmbeddingEngine.embed_batch`. Other calls run between its parts.
+
+        Args:
+            texts: as in `embed_stream`.
+            embedding_type: as in `embed`.
 
         Returns:
             float32 (n, dimension), in input order.
@@ -147,7 +153,7 @@ class AsyncEmbeddingEngine:
             >>> (await engine.embed_batch(["one text", "another"])).shape  # doctest: +SKIP
             (2, 384)
         """
-        check_texts(texts)
+        _check_texts(texts)
         with self._queue.promised():
             blocks = [block async for block in self._stream(texts, embedding_type, is_promised=True)]
         out = empty_vectors(sum(map(len, blocks)), self.dimension)
@@ -174,8 +180,7 @@ class AsyncEmbeddingEngine:
             >>> async for block in engine.embed_stream(open("lines.txt")):  # doctest: +SKIP
             ...     index.add(block)
         """
-        if not isinstance(texts, AsyncIterable):
-            check_texts(texts)
+        _check_texts(texts)
         return self._stream(texts, embedding_type)
 
     async def encode(self, tokenize: Callable[[], Iterable[TokenBatch]], *, is_small: bool = False) -> Encoded:
@@ -267,6 +272,11 @@ def is_small(texts: Sequence[str] | Sequence[Sequence[int]]) -> bool:
     return (
         len(texts) <= _SMALL_TEXTS and sum(len(each) for each in texts if hasattr(each, "__len__")) <= _SMALL_CHARACTERS
     )
+
+
+def _check_texts(texts: Iterable[str] | AsyncIterable[str]) -> None:
+    if not isinstance(texts, AsyncIterable):
+        check_texts(texts)
 
 
 async def _windows(texts: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[list[str]]:
