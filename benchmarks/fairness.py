@@ -5,9 +5,10 @@ python -m benchmarks.fairness --model all-MiniLM-L6-v2 --precision int8 --second
 One client sends a short text every 50 ms. First alone; then beside one that sends texts of 3.9 MB and one that sends
 2,048 texts a request, each its next request when the last one is answered. Alone and beside take turns, three times
 each, so that what else the machine does meets both. Resident memory is read before and two seconds after: all of it,
-and what is the process's own (pages of the mapped model are the system's, and counted as they are first looked at).
-Clients and server share the machine, and the cores. Exits with 1 if the ratio of the p99s is above 3 or the process's
-own memory is not back within 50 MB. A model's folder may be named instead of a name.
+and what is the process's own. Before that, the server has had ordinary use: 2,000 sentences in requests of 100, which
+touch the pages of the mapped model and open what batches need. Clients and server share the machine, and the cores.
+Exits with 1 if the ratio of the p99s is above 3 or resident memory is not back within 50 MB. A model's folder may be
+named instead of a name.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _SETTLE_S = 2.0
 _ROUNDS = 3
 _LONG_CHARACTERS = 3_900_000
 _MOST_TEXTS = 2_048
+_ORDINARY_TEXTS = 100
 _MOST_RATIO, _MOST_KEPT_MB = 3.0, 50.0
 
 
@@ -41,7 +43,8 @@ def main() -> None:
     args = _parse_args()
     texts = [" ".join(text.split()) for text in workloads()["sentences-1000"]]
     with _serving(args) as (port, pid):
-        asyncio.run(_lone(port, 1.0, texts))
+        asyncio.run(_use(port, texts))
+        time.sleep(_SETTLE_S)
         before = _resident_mb(pid)
         alone, beside, n_bulk = asyncio.run(_measure(port, args.seconds, texts))
         time.sleep(_SETTLE_S)
@@ -54,7 +57,7 @@ def main() -> None:
     print(f"bulk requests answered meanwhile: {n_bulk[0]} of 3.9 MB, {n_bulk[1]} of 2,048 texts")
     for name, first, last in zip(("all", "its own"), before, after, strict=True):
         print(f"resident memory, {name}: {first:.0f} MB before, {last:.0f} MB after ({last - first:+.0f})")
-    sys.exit(ratio > _MOST_RATIO or after[1] - before[1] > _MOST_KEPT_MB)
+    sys.exit(ratio > _MOST_RATIO or after[0] - before[0] > _MOST_KEPT_MB)
 
 
 def _parse_args() -> argparse.Namespace:
@@ -105,6 +108,12 @@ async def _measure(port: int, seconds: float, texts: list[str]) -> tuple[list[fl
                 raise outcome
         await _ask_once(port, _body(texts[0]))
     return alone, beside, n_bulk
+
+
+async def _use(port: int, texts: list[str]) -> None:
+    for start in [*range(0, len(texts), _ORDINARY_TEXTS)] * 2:
+        await _ask_once(port, _body(texts[start : start + _ORDINARY_TEXTS]))
+    await _lone(port, 1.0, texts)
 
 
 async def _lone(port: int, seconds: float, texts: list[str]) -> list[float]:
