@@ -23,7 +23,7 @@ from tests.gate import Gate, started, until
 
 SENTENCE = "the cat sat on a big red mat under the small blue tree and the dog ran"
 WORDS = SENTENCE.split()
-TEXTS = [" ".join(WORDS[i % 7 : 8 + i % 7]) + f" {chr(97 + i % 26)}" for i in range(2000)]
+TEXTS = [" ".join(WORDS[i % 7 : 8 + i % 7]) + f" {chr(97 + i % 26)}" for i in range(1000)]
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def tiny(tiny_folder, tmp_path):
         yield engine
 
 
-def test_two_thousand_concurrent_calls_share_runs_and_the_loop_goes_on(minilm):
+def test_a_thousand_concurrent_calls_share_runs_and_the_loop_goes_on(minilm):
     expected = minilm.embed_batch(TEXTS)
     runs, beats = [], []
 
