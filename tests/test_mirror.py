@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -127,6 +128,27 @@ def test_name_that_leaves_its_folder_is_refused(hub, store, tmp_path, tiny_folde
         hub.answer = answering(TREE, sending(json.dumps([entry(tiny_folder, "config.json"), evil]).encode()))
         refuse(store, "no name inside of a folder")
         assert not list(tmp_path.rglob("pwned*"))
+
+
+ODD_NAMES = ["Screenshot 2024-01-01 at 9.41.00\u202fAM.png", "Screen Shot at 10:11:12.png", "\u8bf4\u660e\u3000.md",
+             "\u200bx.txt", "onnx\\notes.txt"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_odd_name_of_a_file_that_is_not_needed_refuses_no_model(hub, store, tiny_folder, name):
+    odd = {"type": "file", "path": name, "size": 2, "oid": "0" * 40}
+    names = sorted(path.relative_to(tiny_folder).as_posix() for path in tiny_folder.rglob("*") if path.is_file())
+    listed = [odd, *(entry(tiny_folder, own) for own in names)]
+    hub.answer = answering(TREE, sending(json.dumps(listed).encode()))
+    store.ensure(REPOSITORY)
+    shutil.rmtree(store.cache / "models")
+    replace(store, offline=True).ensure(REPOSITORY)
+
+
+@pytest.mark.parametrize("name", ["x\ud800.json", "x\x85.json", "a\\..\\x.json", "\\x.json", "c:x.json"])
+def test_name_that_other_systems_take_for_another_path_is_refused(hub, store, tiny_folder, name):
+    hub.answer = answering(TREE, sending(json.dumps([entry(tiny_folder, "config.json", path=name)]).encode()))
+    refuse(store, "no name inside of a folder")
 
 
 def test_revision_that_is_no_name_is_refused(store):
@@ -326,6 +348,14 @@ def test_description_as_large_as_a_model_is_refused(hub, store, tiny_folder):
     listed = [entry(tiny_folder, "config.json", size=listing.SMALL_BYTES + 1)]
     hub.answer = answering(TREE, sending(json.dumps(listed).encode()))
     refuse(store, "config.json is said to have")
+
+
+def test_data_in_json_is_left_out_where_it_is_large(hub, store, tiny_folder):
+    """Training data, say: it refuses no model, and is not missed offline."""
+    with (tiny_folder / "train.json").open("wb") as file:
+        file.truncate(listing.SMALL_BYTES + 1)
+    assert not (store.fetch(REPOSITORY) / "train.json").exists()
+    assert (replace(store, offline=True).fetch(REPOSITORY) / "model.safetensors").is_file()
 
 
 def test_model_larger_than_the_disk_is_refused_before_a_byte_is_fetched(hub, store, tiny_folder):

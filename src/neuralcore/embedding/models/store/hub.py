@@ -34,6 +34,7 @@ from .listing import (
     Listing,
     Stated,
     check_small,
+    described,
     matching,
 )  # fmt: skip
 from .remote import Source
@@ -49,7 +50,6 @@ from .transfer import (
     without_secrets,
 )
 
-_SMALL_FILES = ["*.json", "chat_template.jinja"]  # a template changes what is embedded of a text
 _SHARDS = f"{SAFETENSORS}.index.json"
 _ONNX_FILES = ["model.onnx*", "onnx/model.onnx*", "0_Transformer/model.onnx*"]
 _CONNECT_TIMEOUT_S = 5
@@ -133,7 +133,7 @@ def _check_present(folder: Path, listing: Listing, names: list[str]) -> None:
 
 def _collect(folder: Path, listing: Listing, ensure: Callable[[list[str]], None]) -> Path:
     """What is needed of a model: its descriptions, and then what they say."""
-    ensure(matching(listing, _SMALL_FILES))
+    ensure(described(listing))
     ensure(_weights(folder, listing))
     ensure([name for name in _files_of_graph(folder) if name in listing])
     return folder

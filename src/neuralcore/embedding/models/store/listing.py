@@ -14,9 +14,17 @@ from .transfer import SourceFailure, printable
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_SEPARATORS = re.compile(r"[/\\]")  # of any system
+_DRIVE = re.compile(r"[A-Za-z]:")
 _MOST_FILES = 100_000
 SMALL_BYTES = 1 << 27
 """Most bytes of a file that only describes a model; the largest tokenizer.json that is known has 35 MB."""
+
+_READ = (
+    "*config.json", "*tokenizer.json", "*modules.json", "*added_tokens.json", "*special_tokens_map.json",
+    "*config_sentence_transformers.json", "*.index.json",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +92,9 @@ def checked_name(name: Any) -> str:
     """
     safe = (
         isinstance(name, str)
-        and name.isprintable()
-        and "\\" not in name
-        and ":" not in name.partition("/")[0]  # a drive
-        and not any(part in ("", ".", "..") for part in name.split("/"))
+        and not _CONTROLS.search(name)  # other marks that do not print are in names of screenshots
+        and not _DRIVE.match(name)
+        and not any(part in ("", ".", "..") for part in _SEPARATORS.split(name))
     )
     if not safe:
         raise SourceFailure(f"a file is named {printable(repr(name))}, which is no name inside of a folder")
@@ -137,6 +144,16 @@ def check_small(name: str, size: int | None) -> None:
     """
     if name.endswith(".json") and (size or 0) > SMALL_BYTES:
         raise SourceFailure(f"{name} is said to have {size} bytes; at most {SMALL_BYTES} are taken")
+
+
+def described(listing: Listing) -> list[str]:
+    """The names of the files that only describe a model, without data that is in JSON as well.
+
+    One that is read here is among them whatever its size: see `check_small`.
+    """
+    names = matching(listing, ("*.json", "chat_template.jinja"))  # a template changes what is embedded of a text
+    read = set(matching(names, _READ))
+    return [name for name in names if name in read or (listing[name].size or 0) <= SMALL_BYTES]
 
 
 def matching(listing: Iterable[str], patterns: Iterable[str]) -> list[str]:
