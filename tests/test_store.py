@@ -16,7 +16,7 @@ import pytest
 
 from neuralcore.embedding import EmbeddingEngine, InputError, ModelCorrupt, ModelUnavailable, UnsupportedModel
 from neuralcore.embedding.models.registry import find_spec
-from neuralcore.embedding.models.store import Store, make_store
+from neuralcore.embedding.models.store import Manifest, Store, make_store
 from neuralcore.embedding.models.store.files import staged_folder
 from tests import hub_server, tiny_model
 from tests.damage import flip_byte
@@ -176,6 +176,30 @@ def test_registry_model_with_other_weights_is_refused(tiny_folder, tmp_path):
         with pytest.raises(ModelCorrupt) as caught:
             store.ensure("all-MiniLM-L6-v2")
     assert "53aa51172d142c89" in caught.value.expected
+
+
+EARLIER = [{"files": None}, {"files": []}, {"files": {}}, {"files": {"model": {"path": 5}}}, {"source": None}]
+
+
+@pytest.mark.parametrize("changes", EARLIER)
+def test_manifest_without_a_digest_that_is_damaged_is_made_again(store, changes):
+    manifest = store.ensure(REPOSITORY)
+    path = manifest.folder / "manifest.json"
+    values = {key: value for key, value in json.loads(path.read_text()).items() if key != "digest"}
+    path.write_text(json.dumps(values | changes))
+    assert store.ensure(REPOSITORY).files == Manifest.read(manifest.folder).files
+
+
+def test_manifest_that_cannot_be_parsed_or_is_a_folder_is_made_again(store):
+    manifest = store.ensure(REPOSITORY)
+    path = manifest.folder / "manifest.json"
+    path.write_text("[" * 100_000)
+    store.ensure(REPOSITORY)
+    assert Manifest.read(manifest.folder)
+    path.unlink()
+    path.mkdir()
+    store.ensure(REPOSITORY)
+    assert Manifest.read(manifest.folder)
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data", "tokenizer.json", "manifest.json"])

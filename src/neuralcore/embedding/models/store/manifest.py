@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -115,15 +115,17 @@ class Manifest:
                 return None
             if values.pop("digest", None) not in (None, _digest(values)):  # None: written by an earlier version
                 raise ValueError("its digest is another")
+            if not isinstance(values["source"], dict):
+                raise TypeError("its source is no object")
             return cls(
                 folder=folder,
-                files={role: FileRecord(**record) for role, record in values["files"].items()},
+                files=_records(values["files"]),
                 config=ModelConfig.from_dict(values["config"]),
                 **{key: values[key] for key in _PLAIN},
             )
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, IsADirectoryError) as error:
             raise ModelCorrupt(str(path), expected="a manifest", actual=repr(error)) from error
 
     def check(self, *, thorough: bool = False) -> None:
@@ -151,6 +153,17 @@ class Manifest:
         actual = sha256(path)
         if actual != record.sha256:
             raise ModelCorrupt(str(path), expected=f"SHA-256 {record.sha256}", actual=actual)
+
+
+def _records(values: Mapping[str, Any]) -> dict[str, FileRecord]:
+    """The files; one without a digest (of an earlier version) may say anything."""
+    records = {role: FileRecord(**record) for role, record in values.items()}
+    if not {"model", "tokenizer"} <= records.keys():
+        raise ValueError("it lists no model, or no tokenizer")
+    for record in records.values():
+        if [type(value) for value in astuple(record)] != [str, int, str, int]:
+            raise TypeError(f"it lists a file as {record}")
+    return records
 
 
 def _digest(values: Mapping[str, Any]) -> str:
