@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 VENV_FULL := .venv-full
 VENV_EDGES := .venv-edges
+# Changed kernels are compiled again: a library of another interface counts as none.
+NATIVE := native/CMakeLists.txt $(wildcard native/include/* native/src/*.* native/src/*/*)
 
 DEMO := "A cat sat on the mat." "A kitten rested on the rug." "The market fell sharply today." \
         "Stocks dropped this morning." "How do I bake sourdough bread?"
@@ -47,7 +49,7 @@ fmt: $(VENV)/.installed-lint
 clean:
 	rm -rf $(VENV) $(VENV_FULL) $(VENV_EDGES)
 
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml $(NATIVE)
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --editable .
 	touch $@
@@ -61,14 +63,14 @@ $(VENV)/.installed-lint: $(VENV)/.installed-test
 	touch $@
 
 # torch first and by itself: the pinned version has a CPU build where the index offers one.
-$(VENV_FULL)/.installed: pyproject.toml tests/requirements-full.txt
+$(VENV_FULL)/.installed: pyproject.toml $(NATIVE) tests/requirements-full.txt
 	$(PYTHON) -m venv $(VENV_FULL)
 	$(VENV_FULL)/bin/pip install --quiet torch==2.13.0
 	$(VENV_FULL)/bin/pip install --quiet --editable ".[test]" --requirement tests/requirements-full.txt
 	touch $@
 
 # Everything the edges meet, and no PyTorch.
-$(VENV_EDGES)/.installed: pyproject.toml tests/requirements-edges.txt
+$(VENV_EDGES)/.installed: pyproject.toml $(NATIVE) tests/requirements-edges.txt
 	$(PYTHON) -m venv $(VENV_EDGES)
 	$(VENV_EDGES)/bin/pip install --quiet --editable ".[test]" --requirement tests/requirements-edges.txt
 	! $(VENV_EDGES)/bin/pip list --format=freeze | grep -i '^torch=='
