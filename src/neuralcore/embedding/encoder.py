@@ -209,9 +209,7 @@ class OnnxEncoder:
         if result.shape[1:] != (self._config.dimension,):  # where the graph does not say it beforehand
             raise _other_dimension(self._path, result.shape[-1])
         if not np.isfinite(result).all():
-            raise InferenceError(
-                session.provider, "a vector is not finite: the model's weights are damaged", finite=False
-            )
+            raise InferenceError.not_finite(session.provider)
         return result
 
     def _outcome(

@@ -233,9 +233,7 @@ class NativeModel:
         if failed and team:
             raise InferenceError("native", f"{team.n_threads} threads cannot be started; pass threads=1")
         if not np.isfinite(out).all():
-            raise InferenceError(
-                f"native {self.isa}", "a vector is not finite: the model's weights are damaged", finite=False
-            )
+            raise InferenceError.not_finite(f"native {self.isa}")
         return out
 
 

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import memory
 from ..arguments import describe_other
 from ..errors import InputError, OutOfMemory, UnsupportedModel
 from ..types import Lengths, TokenBatch
@@ -29,7 +30,7 @@ from .files import files_beside, read_effective, read_passed_on, write_effective
 from .pieces import PIECE_CHARACTERS, Pieces
 from .proven import mark_proven
 from .ragged import Ragged, frame, merge
-from .reference import Reference
+from .reference import WORKING_BYTES, Reference
 
 __all__ = ["Tokenizer", "files_beside", "read_passed_on", "write_effective"]
 
@@ -44,7 +45,6 @@ _CHARACTERS_PER_TOKEN = 8  # of most languages, from above
 _COUNTED_CHARACTERS = 262_144  # tokenized at once when all of a text is counted
 _CHECKED_CHARACTERS = 262_144
 _WHOLE_CHARACTERS = 1_000_000  # of a piece without a boundary: beyond, see whether there is memory
-_TOKENIZER_BYTES = 256  # of Hugging Face's working memory for a byte of text; 125 to 220 were measured
 
 
 class Tokenizer:
@@ -249,11 +249,6 @@ def _check(text: str) -> None:
 def _reserve(piece: str) -> str:
     """Raise MemoryError where Hugging Face tokenizers would end the process."""
     if len(piece) > _WHOLE_CHARACTERS:
-        n_bytes = len(piece.encode()) * _TOKENIZER_BYTES
-        try:
-            np.empty(n_bytes, np.uint8)
-        except MemoryError as error:
-            raise MemoryError(
-                f"tokenizing {len(piece):,} characters without a place to cut takes {n_bytes:,} bytes"
-            ) from error
+        purpose = f"tokenizing {len(piece):,} characters without a place to cut"
+        memory.require(WORKING_BYTES * len(piece.encode()), purpose)
     return piece

@@ -21,7 +21,7 @@ with memory.loading("tokenizers", 24 * memory.MIB):
 
 _PROBE = "a"
 _BYTES_PER_FILE_BYTE = 16  # of a loaded tokenizer.json
-_BYTES_PER_CHARACTER = 256  # of Hugging Face's working memory; 125 to 220 were measured
+WORKING_BYTES = 256  # of Hugging Face for a byte of text; 125 to 220 were measured
 _LEAST_BYTES = 16 * memory.MIB
 _CHUNK_TEXTS = 128
 T = TypeVar("T")
@@ -138,7 +138,7 @@ class Reference:
         return normalized, [word for word, _ in self._inner.pre_tokenizer.pre_tokenize_str(normalized)]
 
     def _encode_chunk(self, texts: Sequence[str]) -> list[list[int]]:
-        n_bytes = _LEAST_BYTES + _BYTES_PER_CHARACTER * sum(map(len, texts))
+        n_bytes = _LEAST_BYTES + WORKING_BYTES * sum(map(len, texts))
         memory.require(n_bytes, f"tokenizing {len(texts)} text(s)")
         encodings = self._translated(lambda: self._inner.encode_batch_fast(texts, add_special_tokens=False))
         return [encoding.ids for encoding in encodings]
