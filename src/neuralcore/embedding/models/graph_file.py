@@ -17,7 +17,7 @@ from onnx import AttributeProto, TensorProto
 from ..documents import open_file
 from ..errors import EmbeddingError, ModelCorrupt
 from ..external_data import external_files, external_names
-from .store.files import sha256
+from .store.files import sha256, sha256_of_all
 
 _ORIGIN, _CONTENT = "weights_sha256", "content_sha256"  # keys of the graph's metadata
 
@@ -121,9 +121,7 @@ def weights_sha256(path: Path) -> str:
     claims: dict[str, str] = {entry.key: entry.value for entry in model.metadata_props}
     if _ORIGIN in claims and claims.get(_CONTENT) == _content_sha256(model, path):
         return claims[_ORIGIN]
-    files = external_files(path)
-    own = [sha256(file) for file in (path, *files)]
-    return hashlib.sha256("\n".join(own).encode()).hexdigest() if files else own[0]
+    return sha256_of_all([path, *external_files(path)])
 
 
 def note_origin(path: Path, weights: str) -> None:

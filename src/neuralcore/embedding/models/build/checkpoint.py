@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,10 +91,9 @@ def checkpoint_files(path: Path) -> list[Path]:
 
 def checkpoint_sha256(path: Path) -> str:
     """What tells a checkpoint's weights from those of another: its SHA-256, or that of its files' SHA-256s."""
-    from ..store.files import sha256
+    from ..store.files import sha256_of_all
 
-    digests = [sha256(file) for file in checkpoint_files(path)]
-    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    return sha256_of_all(checkpoint_files(path))
 
 
 def _places(path: Path) -> dict[str, TensorFile]:
