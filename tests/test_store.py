@@ -178,6 +178,20 @@ def test_registry_model_with_other_weights_is_refused(tiny_folder, tmp_path):
     assert "53aa51172d142c89" in caught.value.expected
 
 
+ODD_FOLDERS = ["x" * 255, "\u6a21" * 80, "a\nb", " "]
+
+
+@pytest.mark.parametrize("name", ODD_FOLDERS)
+def test_folder_of_any_name_is_loaded(tiny_folder, tmp_path, name):
+    try:
+        folder = Path(shutil.copytree(tiny_folder, tmp_path / name))
+    except OSError as error:
+        pytest.skip(f"no name here: {error}")
+    first, second = (make_store(tmp_path / "cache").ensure(folder) for _ in range(2))
+    assert first.files == second.files
+    assert EmbeddingEngine.from_pretrained(folder, cache_dir=tmp_path / "cache").embed("x").size
+
+
 EARLIER = [{"files": None}, {"files": []}, {"files": {}}, {"files": {"model": {"path": 5}}}, {"source": None}]
 
 

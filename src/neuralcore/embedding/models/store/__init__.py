@@ -37,6 +37,7 @@ __all__ = ["SOURCES", "FileRecord", "Manifest", "Store", "make_store", "sha256",
 
 _PRECISION = "fp32"
 _GRAPH_VERSIONS = (0, GRAPH_VERSION)  # 0: an ONNX file used as it was found
+_NAME_BYTES = 200
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -193,7 +194,7 @@ class Store:
         """Beside the fp32 model where that is in the cache; under its own name where it is used as it was found."""
         if source.folder.is_relative_to(self.cache / "models"):
             return source.folder.with_name(precision)
-        name = f"folder--{source.config.name}-{_digest(str(source.model_path.resolve()))}"
+        name = _name_of_folder(source.config.name, source.model_path)
         return self.cache / "models" / name / _digest(json.dumps(made_from)) / precision
 
     def ready(self) -> list[Manifest]:
@@ -218,7 +219,7 @@ class Store:
         model = ModelFolder(folder)
         if not _can_build(model):
             return _as_found(model, {"kind": "folder", "folder": str(folder.resolve())})
-        family = self.cache / "models" / f"folder--{model.name}-{_digest(str(folder.resolve()))}"
+        family = self.cache / "models" / _name_of_folder(model.name, folder)
         target = family / _digest(*_states(model)) / _PRECISION
         if manifest := _ready(target, thorough=thorough, by_files=True):
             return manifest
@@ -345,6 +346,12 @@ def _states(model: ModelFolder) -> list[str]:
     """What changes when a file of a local folder changes."""
     paths = sorted(path for path in model.path.rglob("*") if path.suffix in {".json", ".jinja", ".safetensors"})
     return [f"{path.name} {state_of(path)}" for path in paths]
+
+
+def _name_of_folder(name: str, path: Path) -> str:
+    """What the cache calls a model that lies elsewhere; a file system takes 255 bytes, in UTF-8 if it is a Mac's."""
+    short = name.encode()[:_NAME_BYTES].decode(errors="ignore")
+    return f"folder--{short}-{_digest(str(path.resolve()))}"
 
 
 def _digest(*parts: str) -> str:
