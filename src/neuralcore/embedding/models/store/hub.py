@@ -7,7 +7,6 @@ file's ETag for a file name as it comes, waits without end, and writes without b
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -24,6 +23,7 @@ from ...external_data import external_names
 from ...progress import Transfer, transfer_bar
 from ...settings import expanded
 from ..build import FAMILIES
+from ..build.checkpoint import checkpoint_files
 from ..folder import SAFETENSORS, ModelFolder
 from ..registry import ModelSpec
 from .files import NOT_WRITABLE, check_sha256, locked, sync
@@ -148,16 +148,9 @@ def _weights(folder: Path, listing: Listing) -> list[str]:
         if single in listing:
             return [single]
         if index in listing:
-            return [name for name in _shards(folder / index, own) if name in listing]
+            shards = (normpath(path.relative_to(folder).as_posix()) for path in checkpoint_files(folder / index))
+            return [name for name in shards if name in listing]
     return matching(listing, _ONNX_FILES)
-
-
-def _shards(index: Path, own: str) -> list[str]:
-    try:
-        names = set(json.loads(index.read_bytes())["weight_map"].values())
-        return sorted(normpath(f"{own}/{name}") for name in names)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelCorrupt(str(index), expected="the names of a checkpoint's shards", actual=repr(error)) from error
 
 
 def _files_of_graph(folder: Path) -> list[str]:
