@@ -183,6 +183,17 @@ def test_client_of_the_hub_gets_vectors_and_is_told_what_is_not_done(server, eng
         client.feature_extraction("the cat", truncate=True, truncation_direction="left")
 
 
+def test_client_of_the_hub_needs_no_path(server, engine):
+    from huggingface_hub import InferenceClient
+
+    vectors = InferenceClient(model=server.url).feature_extraction(["the cat", "a dog"])
+    np.testing.assert_allclose(vectors, engine.embed_batch(["the cat", "a dog"]), atol=1e-6)
+    assert server.post("/", {"inputs": 1}).json()["error_type"] == "validation"
+    page = server.request("GET", "/")
+    assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert server.request("HEAD", "/").status == 200
+
+
 def test_fields_that_change_no_vector_and_null_are_no_matter(server):
     plain = server.post("/v1/embeddings", {"input": "cat"}).json()
     extra = {"user": "someone", "dimensions": None, "encoding_format": None, "input_type": None, "task": None}

@@ -49,7 +49,7 @@ def headers_of(error: Refusal | EmbeddingError) -> Mapping[str, str]:
 
 def error_body(path: str, error: Refusal | EmbeddingError) -> dict[str, Any]:
     """In the dialect of a path."""
-    return tei_error(error) if path in {"/embed", "/info"} or path.startswith("/health") else openai_error(error)
+    return tei_error(error) if path in {"/", "/embed", "/info"} or path.startswith("/health") else openai_error(error)
 
 
 def openai_error(error: Refusal | EmbeddingError) -> dict[str, Any]:

@@ -57,6 +57,7 @@ def make_routes(service: Service) -> list[BaseRoute]:
         Route("/v1/embeddings", _embed_in(OPENAI, service), methods=["POST"]),
         Route("/v1/models", _models(service)),
         Route("/embed", _embed_in(TEI, service), methods=["POST"]),
+        Route("/", _embed_in(TEI, service), methods=["POST"]),  # clients of the Hub, told the address alone
         Route("/info", _info(service)),
         Route("/health", _health(service)),
         Route("/health/ready", _health(service)),
