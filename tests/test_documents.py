@@ -45,6 +45,7 @@ def run(program: str) -> str:
         ('{"a": 1}'.encode("utf-16"), "a byte-order mark", "without"),
         (b"[" * 100_000, "brackets in brackets", "again"),
         (b'{"a": %s}' % (b"9" * 5000), "4300", "again"),
+        (rb'{"a": ["\ud800"]}', "surrogates not allowed", "again"),
         (POINTER, "a pointer of git-LFS", "git lfs pull"),
         (b'{"a": "%s"}' % (b"x" * (8 << 20)), "a longer file", ""),
     ],
@@ -57,6 +58,11 @@ def test_file_that_is_no_json_object_is_refused_with_its_own_path(tmp_path, cont
     assert caught.value.path == str(path)
     assert found in caught.value.actual
     assert advice in str(caught.value)
+
+
+def test_character_that_is_escaped_in_two_halves_is_one(tmp_path):
+    (tmp_path / "config.json").write_bytes(rb'{"a": "\ud83d\ude00"}')
+    assert read_object(tmp_path / "config.json")["a"] == "\U0001f600"
 
 
 def test_absent_file_is_an_empty_object_unless_it_is_required(tmp_path):

@@ -360,6 +360,16 @@ def test_engine_pickles_as_how_to_load_it(engine):
         assert copy.threads == engine.threads
 
 
+def test_pickled_engine_is_of_the_same_folder_wherever_it_is_loaded(tiny_folder, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tiny_folder.parent)
+    with EmbeddingEngine.from_pretrained(tiny_folder.name, cache_dir=tmp_path / "cache") as made:
+        data, expected = pickle.dumps(made), made.embed("a cat")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pickle.loads(data) as copy:
+        np.testing.assert_array_equal(copy.embed("a cat"), expected)
+
+
 def test_engine_from_files_pickles_too(engine, tiny_folder, tmp_path):
     model = next((tmp_path / "cache").rglob("model.onnx"))
     config = ModelConfig(name="own", dimension=48, max_tokens=16, pooling=PoolingStrategy.CLS)

@@ -9,6 +9,7 @@ import codecs
 import errno
 import json
 import math
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PureWindowsPath
@@ -21,6 +22,7 @@ MOST_BYTES = 8 << 20
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # of a character beyond U+FFFF, escaped; one alone is no text
 _AGAIN = "Copy or download it again."
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
 T = TypeVar("T")
@@ -188,7 +190,10 @@ def parse_json(path: Path, data: bytes, expected: str) -> Any:
         advice = "Save it again without one."
         raise ModelCorrupt(str(path), expected=f"{expected} in UTF-8", actual="a byte-order mark", advice=advice)
     try:
-        return json.loads(data.decode("utf-8"))
+        values = json.loads(data.decode("utf-8"))
+        if _HALF.search(data):  # rarely: then look whether the other half is there
+            json.dumps(values, ensure_ascii=False).encode()
+        return values
     except (ValueError, RecursionError) as error:
         actual = "too many brackets in brackets" if isinstance(error, RecursionError) else str(error)
         raise ModelCorrupt(str(path), expected=expected, actual=actual, advice=_AGAIN) from error

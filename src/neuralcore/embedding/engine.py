@@ -73,11 +73,12 @@ class EmbeddingEngine:
         max_memory_bytes: int | None = None,
         gpu: GpuOptions | None = None,
     ) -> None:
-        options = {
+        options: dict[str, Any] = {
             "device": device, "threads": threads, "truncation": truncation,
             "dimensions": dimensions, "max_memory_bytes": max_memory_bytes, "gpu": gpu,
         }  # fmt: skip
-        self._recipe: tuple[Any, ...] = (type(self), (str(model_path), str(tokenizer_path), config), options)
+        paths = map(loader.lasting_name, (model_path, tokenizer_path))
+        self._recipe: partial[EmbeddingEngine] = partial(type(self), *paths, config, **options)
         self._config = config or loader.read_config(Path(tokenizer_path).parent)
         check_options(threads, truncation, dimensions, self._config.dimension, max_memory_bytes)
         self._truncation, self._dimensions = truncation, dimensions
@@ -163,11 +164,11 @@ class EmbeddingEngine:
             engine._precision, engine._weights = found.precision, found.weights_sha256
             return engine
 
-        locate = partial(loader.locate, model, precision=precision, revision=revision, store=store)
+        locate = partial(loader.locate, loader.lasting_name(model), precision=precision, revision=revision, store=store)
         engine, again = open_whole(lambda thorough: locate(thorough=thorough), opened, verify=verify_files)
         engine._encoder = HealingEncoder(engine._encoder, lambda: other._encoder if (other := again()) else None)
         assert isinstance(engine, cls)
-        engine._recipe = (cls.from_pretrained, (str(model),), recipe)
+        engine._recipe = partial(cls.from_pretrained, loader.lasting_name(model), **recipe)
         return engine
 
     @property
@@ -371,7 +372,7 @@ class EmbeddingEngine:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _follow, self._recipe
+        return self._recipe, ()
 
     def __repr__(self) -> str:
         name, device = self._config.name, self.device
@@ -393,8 +394,3 @@ class EmbeddingEngine:
         tokens = self._tokenizer.encode(texts, prefix=prefix, first_index=first)
         cut.add(tokens, first, lambda row: int(self._tokenizer.count([texts[row]], prefix=prefix)[0]))
         return tokens
-
-
-def _follow(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> EmbeddingEngine:
-    engine: EmbeddingEngine = function(*args, **kwargs)
-    return engine

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
+from . import settings
 from .config import ModelConfig
 from .errors import InputError, ProviderUnavailable
 from .models.folder import ModelFolder
@@ -55,6 +56,12 @@ class Located:
                 f"max_tokens must be at most {self.max_positions}, not {max_tokens}", limit=self.max_positions
             )
         return max_tokens or self.config.max_tokens
+
+
+def lasting_name(model: str | PathLike[str]) -> str:
+    """What still names a model when the working directory is another: of what is a file or folder, its whole path."""
+    path = settings.expanded(model)
+    return str(path.absolute()) if path.exists() else str(model)
 
 
 def locate(

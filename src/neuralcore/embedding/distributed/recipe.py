@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from os import PathLike, fspath
+from os import PathLike
 
 from ..arguments import Truncation
 from ..engine import EmbeddingEngine, PrecisionName
+from ..loader import lasting_name
 from ..providers import Device
 from ..settings import expanded
 
@@ -35,8 +36,7 @@ class EngineRecipe:
     verify_files: bool = False
 
     def __post_init__(self) -> None:
-        folder = expanded(self.model)
-        object.__setattr__(self, "model", str(folder.absolute()) if folder.is_dir() else fspath(self.model))
+        object.__setattr__(self, "model", lasting_name(self.model))
         if self.cache_dir is not None:
             object.__setattr__(self, "cache_dir", str(expanded(self.cache_dir).absolute()))
 
