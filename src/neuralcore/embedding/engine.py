@@ -77,8 +77,8 @@ class EmbeddingEngine:
             "device": device, "threads": threads, "truncation": truncation,
             "dimensions": dimensions, "max_memory_bytes": max_memory_bytes, "gpu": gpu,
         }  # fmt: skip
-        paths = map(loader.lasting_name, (model_path, tokenizer_path))
-        self._recipe: partial[EmbeddingEngine] = partial(type(self), *paths, config, **options)
+        paths = loader.lasting_name(model_path), loader.lasting_name(tokenizer_path)
+        self._recipe: partial[Any] = partial(type(self), paths[0], paths[1], config, **options)
         self._config = config or loader.read_config(Path(tokenizer_path).parent)
         check_options(threads, truncation, dimensions, self._config.dimension, max_memory_bytes)
         self._truncation, self._dimensions = truncation, dimensions
