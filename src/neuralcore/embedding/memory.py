@@ -17,6 +17,11 @@ from contextlib import contextmanager, suppress
 from .cpu import available_threads
 from .errors import OutOfMemory
 
+try:
+    import resource
+except ImportError:  # on Windows
+    resource = None  # type: ignore[assignment]
+
 MIB = 2**20
 _M_ARENA_MAX = -8  # of glibc's malloc.h
 _ARENAS = 2
@@ -44,7 +49,9 @@ def require(n_bytes: int, purpose: str) -> None:
 
 
 def has_room(n_bytes: int) -> bool:
-    """Whether `require` would find so much."""
+    """Whether `require` would find so much; where nothing limits address space, without looking."""
+    if not _is_limited():
+        return True
     try:
         require(n_bytes, "")
     except MemoryError:
@@ -72,11 +79,7 @@ def prepare() -> None:
 
 
 def _is_limited() -> bool:
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return False
-    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    return resource is not None and resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
 def _share_arenas() -> None:
