@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from neuralcore.embedding import ModelCorrupt
+from neuralcore.embedding import ModelConfig, ModelCorrupt
 from neuralcore.embedding.documents import read_object
+from neuralcore.embedding.models.build import build_onnx
 from neuralcore.embedding.models.build.checkpoint import Checkpoint
 from neuralcore.embedding.models.pack import can_pack, pack_model
 from neuralcore.embedding.models.pack.families import read_stack
@@ -129,6 +130,18 @@ def test_checkpoint_with_numbers_beyond_reason_is_refused(tmp_path, value, place
     with pytest.raises(ModelCorrupt, match="of layer 0 reaches"):
         pack_model(path, maker.architecture, tokens, tmp_path / "packed.safetensors")
     assert not (tmp_path / "packed.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", checkpoints.MAKERS)
+def test_word_table_with_fewer_rows_than_words_is_refused_by_both_back_ends(tmp_path, name):
+    maker = checkpoints.MAKERS[name](1).but(vocab_size=checkpoints.VOCABULARY + 1)
+    path = maker.save(tmp_path)
+    with pytest.raises(ModelCorrupt, match="word_embeddings") as caught:
+        read_stack(Checkpoint(path), read_object(tmp_path / "config.json"))
+    assert caught.value.path == str(path)
+    config = ModelConfig(name="cut", dimension=checkpoints.HIDDEN, max_tokens=16)
+    with pytest.raises(ModelCorrupt, match="word_embeddings"):
+        build_onnx(path, maker.architecture, config, tmp_path / "model.onnx")
 
 
 def test_packed_file_is_safetensors_with_every_tensor_aligned(tmp_path):

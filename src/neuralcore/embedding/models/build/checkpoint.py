@@ -77,6 +77,17 @@ class Checkpoint:
             raise ModelCorrupt(str(file.path), expected=f"finite values in {name}", actual="NaN or infinity")
         return tensor
 
+    def refused(self, name: str, expected: str, actual: str) -> ModelCorrupt:
+        """What to raise where a tensor is not what config.json says.
+
+        Args:
+            name: of a tensor that is there.
+            expected: what it should have.
+            actual: what it has.
+        """
+        path = self._places[name][0][0].path
+        return ModelCorrupt(str(path), expected=f"{name} of {expected}", actual=actual, advice=_SHAPES)
+
 
 def checkpoint_files(path: Path) -> list[Path]:
     """The files that hold a checkpoint's tensors, sorted: itself, or those that its index names.

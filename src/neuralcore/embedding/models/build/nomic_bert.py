@@ -35,6 +35,7 @@ class Shape:
     wide: int
     n_layers: int
     n_heads: int
+    n_words: int
     n_segments: int
     epsilon: float
     theta: float
@@ -59,6 +60,7 @@ class Shape:
             n_heads=n_heads,
             wide=read_size(values, names["intermediate_size"]),
             n_layers=read_size(values, names["num_hidden_layers"]),
+            n_words=read_size(values, "vocab_size"),
             n_segments=read_size(values, "type_vocab_size", 2),
             epsilon=read_epsilon(values, names["layer_norm_eps"]),
             theta=_theta(values),
@@ -113,13 +115,25 @@ def require_known(architecture: Document) -> None:
     require(architecture, activation_function="swiglu", hidden_act="silu")
 
 
-def _embed(graph: GraphWriter, checkpoint: Checkpoint, shape: Shape) -> str:
-    words = checkpoint.read("embeddings.word_embeddings.weight", shape=(-1, shape.size))
+def read_words(checkpoint: Checkpoint, shape: Shape) -> Array:
+    """The word table, which may be filled up with rows that no word has; the embedding of token type 0 is added.
+
+    Raises:
+        ModelCorrupt: fewer rows than words.
+    """
+    name = "embeddings.word_embeddings.weight"
+    words = checkpoint.read(name, shape=(-1, shape.size))
+    if len(words) < shape.n_words:
+        raise checkpoint.refused(name, f"{shape.n_words} rows or more, by config.json's vocab_size", f"{len(words)}")
     if "embeddings.token_type_embeddings.weight" in checkpoint:
         # One text is one segment, always of type 0: its embedding is part of every word's.
-        words = (
-            words + checkpoint.read("embeddings.token_type_embeddings.weight", shape=(shape.n_segments, shape.size))[0]
-        )
+        segments = checkpoint.read("embeddings.token_type_embeddings.weight", shape=(shape.n_segments, shape.size))
+        words = words + segments[0]
+    return words
+
+
+def _embed(graph: GraphWriter, checkpoint: Checkpoint, shape: Shape) -> str:
+    words = read_words(checkpoint, shape)
     word = graph.node("Gather", graph.tensor("words", words), "input_ids")
     return layer_norm(graph, checkpoint, word, ("emb_ln", "embeddings.LayerNorm"), shape.size, shape.epsilon)
 

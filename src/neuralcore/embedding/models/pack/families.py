@@ -12,7 +12,7 @@ from ..architecture import Shape as BertShape
 from ..architecture import require
 from ..build.checkpoint import Array, Checkpoint
 from ..build.mpnet import PAD_POSITION, bias_by_distance
-from ..build.nomic_bert import Shape, angles, read_qkv, require_known
+from ..build.nomic_bert import Shape, angles, read_qkv, read_words, require_known
 from .stack import Layer, Linear, Norm, Stack
 
 _ACTIVATIONS = {
@@ -114,9 +114,7 @@ def _bert_like(
 def _read_nomic_bert(checkpoint: Checkpoint, architecture: Document) -> Stack:
     require_known(architecture)
     shape = Shape.of(architecture)
-    words = checkpoint.read("embeddings.word_embeddings.weight", shape=(-1, shape.size))
-    if "embeddings.token_type_embeddings.weight" in checkpoint:
-        words = words + _table(checkpoint, "token_type", shape.n_segments, shape.size)[0]
+    words = read_words(checkpoint, shape)
 
     def layer(number: int) -> Layer:
         old, new = f"encoder.layers.{number}", f"layers.{number}"
