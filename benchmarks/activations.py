@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from neuralcore.embedding.models.store import make_store
-from neuralcore.embedding.quantize.activations import Calibration
-from neuralcore.embedding.quantize.fp16 import find_largest
-from neuralcore.embedding.quantize.model import Model
+from neuralcore.embedding.backends.onnx.quantize.activations import Calibration
+from neuralcore.embedding.backends.onnx.quantize.fp16 import find_largest
+from neuralcore.embedding.backends.onnx.quantize.model import Model
+from neuralcore.embedding.precision.variants import LONGEST_SAMPLE
 from neuralcore.embedding.samples import calibration_texts
+from neuralcore.embedding.store import make_store
 from neuralcore.embedding.tokenizer import Tokenizer
-from neuralcore.embedding.variants import LONGEST_SAMPLE
 
 from .report import print_table, show_progress
 from .texts import raw_sentences, real_paragraphs

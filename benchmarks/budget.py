@@ -10,7 +10,9 @@ import time
 from statistics import median
 from unittest.mock import patch
 
-from neuralcore.embedding import EmbeddingEngine, encoder, native_encoder
+from neuralcore.embedding import EmbeddingEngine
+from neuralcore.embedding.backends.native import encoder as native_encoder
+from neuralcore.embedding.backends.onnx import encoder
 
 from .machine import cpu_model, keep_to_cores
 from .report import print_table, seconds, show_progress

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from neuralcore.embedding.models import build
-from neuralcore.embedding.models.build.checkpoint import Checkpoint
-from neuralcore.embedding.models.build.graph import MICROSOFT, GraphWriter
-from neuralcore.embedding.models.build.layers import MASKED
+from neuralcore.embedding.backends.onnx import write as build
+from neuralcore.embedding.backends.onnx.write.graph import MICROSOFT, GraphWriter
+from neuralcore.embedding.backends.onnx.write.layers import MASKED
+from neuralcore.embedding.families.checkpoint import Checkpoint
 
 Attention = Callable[[GraphWriter, Checkpoint, Mapping[str, Any], str, str, str, str], str]
 

@@ -20,8 +20,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from neuralcore.embedding.models import build
-from neuralcore.embedding.models.folder import ModelFolder
+from neuralcore.embedding.backends.onnx import write as build
+from neuralcore.embedding.store.folder import ModelFolder
 
 from .graph_forms import ATTENTION, FAMILIES, attention_as
 from .machine import cpu_model, keep_to_cores

@@ -9,10 +9,10 @@ from pathlib import Path
 from unittest.mock import patch
 
 from neuralcore.embedding import ModelConfig, Precision
-from neuralcore.embedding.models.folder import ModelFolder, write_config
-from neuralcore.embedding.models.registry import find_spec
-from neuralcore.embedding.models.store import Manifest, make_store
-from neuralcore.embedding.variants import ensure_variant
+from neuralcore.embedding.precision.variants import ensure_variant
+from neuralcore.embedding.store import Manifest, make_store
+from neuralcore.embedding.store.folder import ModelFolder, write_config
+from neuralcore.embedding.store.registry import find_spec
 
 
 def find_folder(model: str) -> Path:

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuralcore.embedding import EmbeddingEngine, EmbeddingError, quantize_model
-from neuralcore.embedding.models.store import make_store
 from neuralcore.embedding.pooling import normalize
+from neuralcore.embedding.store import make_store
 from neuralcore.embedding.types import Precision, Vectors
 
 from .report import print_table, show_progress

@@ -22,7 +22,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from neuralcore.embedding import session
+from neuralcore.embedding.backends.onnx import session
 
 from .machine import cpu_model
 from .report import print_table

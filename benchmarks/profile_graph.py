@@ -18,10 +18,11 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from neuralcore.embedding import Precision, session
-from neuralcore.embedding.models.folder import ModelFolder
-from neuralcore.embedding.models.store import make_store
-from neuralcore.embedding.variants import ensure_variant
+from neuralcore.embedding import Precision
+from neuralcore.embedding.backends.onnx import session
+from neuralcore.embedding.precision.variants import ensure_variant
+from neuralcore.embedding.store import make_store
+from neuralcore.embedding.store.folder import ModelFolder
 
 from .machine import cpu_model, keep_to_cores
 from .models import find_folder

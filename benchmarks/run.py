@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neuralcore.embedding.models.registry import get_model_config
+from neuralcore.embedding.store.registry import get_model_config
 
 from .agreement import Agreement, compare
 from .machine import cpu_model, keep_to_cores

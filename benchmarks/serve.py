@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from neuralcore.embedding import EmbeddingEngine
-from neuralcore.embedding.models.registry import get_model_config
+from neuralcore.embedding.store.registry import get_model_config
 
 from .machine import cpu_model
 from .models import find_folder, prepare

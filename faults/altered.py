@@ -70,8 +70,8 @@ def _sharded(folder: Path) -> Path:
 
 
 def _of_graph(folder: Path) -> Path:
-    from neuralcore.embedding.models.build import build_onnx
-    from neuralcore.embedding.models.folder import ModelFolder
+    from neuralcore.embedding.backends.onnx.write import build_onnx
+    from neuralcore.embedding.store.folder import ModelFolder
 
     model = ModelFolder(_plain(folder))
     build_onnx(folder / "model.safetensors", model.architecture, model.config(), folder / "model.onnx")

@@ -155,5 +155,12 @@ def _address_space() -> int:
 
 def _warm() -> None:
     """Import once, before the first fork, what every load needs; no session is opened here, and no thread started."""
-    for name in ("engine", "encoder", "quantize.model", "quantize.int8", "native_encoder", "models.build.graph"):
+    for name in (
+        "engine",
+        "backends.onnx.encoder",
+        "backends.onnx.quantize.model",
+        "backends.onnx.quantize.int8",
+        "backends.native.encoder",
+        "backends.onnx.write.graph",
+    ):
         import_module(f"neuralcore.embedding.{name}")

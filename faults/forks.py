@@ -15,12 +15,12 @@ from tests.disturbances import call_together, check_in_child, eager_switching, i
 from tests.tokens import token_batch
 
 from faults.trial import NotPossible, Trial
+from neuralcore.embedding.backends.native.encoder import NativeEncoder
+from neuralcore.embedding.backends.native.kernels import absence
+from neuralcore.embedding.backends.native.pack import pack_model
+from neuralcore.embedding.backends.onnx.encoder import OnnxEncoder
+from neuralcore.embedding.backends.onnx.write import build_onnx
 from neuralcore.embedding.config import ModelConfig
-from neuralcore.embedding.encoder import OnnxEncoder
-from neuralcore.embedding.kernels import absence
-from neuralcore.embedding.models.build import build_onnx
-from neuralcore.embedding.models.pack import pack_model
-from neuralcore.embedding.native_encoder import NativeEncoder
 
 TITLE = "signals and forks while engines compute"
 

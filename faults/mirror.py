@@ -25,7 +25,7 @@ from tests import hub_server, tiny_model
 
 from faults.trial import Trial
 from neuralcore.embedding import EmbeddingError
-from neuralcore.embedding.models.store import make_store, transfer
+from neuralcore.embedding.store import make_store, transfer
 
 TITLE = "a mirror that lies, drips, breaks off or never ends"
 

@@ -12,7 +12,7 @@ from tests.children import run_in_child
 from tests.packed_damage import Damage, Packed, check_damaged, enumerate_damage, random_damage
 
 from faults.trial import NotPossible, Trial
-from neuralcore.embedding.kernels import absence
+from neuralcore.embedding.backends.native.kernels import absence
 
 TITLE = "damaged packed INT8 models"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 
 from neuralcore.embedding import EmbeddingEngine
-from neuralcore.embedding.models.store import make_store
+from neuralcore.embedding.store import make_store
 from tests import tiny_model
 
 MINILM, MPNET = "all-MiniLM-L6-v2", "all-mpnet-base-v2"

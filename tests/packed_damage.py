@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from neuralcore.embedding.backends.native.encoder import NativeEncoder
+from neuralcore.embedding.backends.native.file import read_packed, write_packed
+from neuralcore.embedding.backends.native.pack import pack_model
 from neuralcore.embedding.config import ModelConfig
 from neuralcore.embedding.errors import InferenceError, ModelCorrupt
-from neuralcore.embedding.models.pack import pack_model
-from neuralcore.embedding.models.pack.file import read_packed, write_packed
-from neuralcore.embedding.native_encoder import NativeEncoder
 from tests import checkpoints
 from tests.tokens import token_batch
 

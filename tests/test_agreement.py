@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from neuralcore.embedding import InputError, Precision, VerificationFailed
-from neuralcore.embedding.agreement import BOUNDS, Bounds, failures, measure
+from neuralcore.embedding.precision.agreement import BOUNDS, Bounds, failures, measure
 
 TEXTS = [f"text {number}" for number in range(30)]
 LOOSE = Bounds(0.9, 0.8, 0.5, 0.7, 0.01)

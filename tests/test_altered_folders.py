@@ -10,10 +10,10 @@ import onnx
 import pytest
 
 from neuralcore.embedding import EmbeddingEngine
+from neuralcore.embedding.backends.onnx.write import build_onnx
 from neuralcore.embedding.convert import convert_model
-from neuralcore.embedding.models.build import build_onnx
-from neuralcore.embedding.models.folder import ModelFolder
-from neuralcore.embedding.models.store import make_store
+from neuralcore.embedding.store import make_store
+from neuralcore.embedding.store.folder import ModelFolder
 from tests.altered_folders import TEXTS, groups
 
 ALL = {f"{group}/{folder.name}": (group, folder) for group, folders in groups().items() for folder in folders}

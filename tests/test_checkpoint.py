@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from neuralcore.embedding import EmbeddingEngine
+from neuralcore.embedding.backends.native.families import read_stack
+from neuralcore.embedding.backends.native.pack import pack_model
+from neuralcore.embedding.backends.onnx.write import build_onnx
 from neuralcore.embedding.documents import Document, read_object
 from neuralcore.embedding.errors import EmbeddingError, ModelCorrupt, UnsupportedModel
-from neuralcore.embedding.models.architecture import CLASS_DEFAULTS, complete
-from neuralcore.embedding.models.build import build_onnx
-from neuralcore.embedding.models.build.checkpoint import Checkpoint, checkpoint_sha256
-from neuralcore.embedding.models.pack import pack_model
-from neuralcore.embedding.models.pack.families import read_stack
-from neuralcore.embedding.models.tensor_file import TensorFile
+from neuralcore.embedding.families.architecture import CLASS_DEFAULTS, complete
+from neuralcore.embedding.families.checkpoint import Checkpoint, checkpoint_sha256
+from neuralcore.embedding.families.tensor_file import TensorFile
 from neuralcore.embedding.types import TokenBatch
 from tests import checkpoints, tensor_files, tiny_model
 from tests.checkpoints import HIDDEN, MAKERS, SEEDS, batches, bert, mpnet, nomic_transformers
@@ -256,7 +256,7 @@ def test_bfloat16_is_read_without_any_library_that_knows_it(tmp_path):
     program = f"""
 import sys
 from pathlib import Path
-from neuralcore.embedding.models.tensor_file import TensorFile
+from neuralcore.embedding.families.tensor_file import TensorFile
 sys.stdout.write(TensorFile(Path({str(path)!r})).read("a").tobytes().hex())
 assert not {{"ml_dtypes", "onnx", "safetensors"}} & set(sys.modules)
 """

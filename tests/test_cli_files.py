@@ -19,7 +19,7 @@ import pytest
 
 from neuralcore.embedding import EmbeddingEngine
 from neuralcore.embedding.cli.process import run
-from neuralcore.embedding.models.store import make_store
+from neuralcore.embedding.store import make_store
 from tests import tiny_model
 
 TEXTS = ["the cat sat", "", "ünïcödé 日本語", 'with "quotes", commas', "the red dog ran on the mat"]
@@ -415,7 +415,7 @@ def test_info_survives_a_broken_runtime_and_no_cache(tmp_path, capfd, monkeypatc
     def broken():
         raise ImportError("libonnxruntime.so: no such file")
 
-    monkeypatch.setattr("neuralcore.embedding.session.available_providers", broken)
+    monkeypatch.setattr("neuralcore.embedding.backends.onnx.session.available_providers", broken)
     assert run(["info", "--json", "--cache-dir", str(tmp_path / "none")]) == 0
     facts = json.loads(capfd.readouterr().out)
     assert facts["providers"] == ["none: ImportError: libonnxruntime.so: no such file"]

@@ -18,13 +18,13 @@ from neuralcore.embedding import (
     PoolingStrategy,
     UnsupportedModel,
     VerificationFailed,
-    conversion_check,
 )
 from neuralcore.embedding import convert as convert_module
+from neuralcore.embedding.backends.onnx.export import TorchEncoder
 from neuralcore.embedding.convert import convert_model
-from neuralcore.embedding.models.export import TorchEncoder
-from neuralcore.embedding.models.folder import ModelFolder, write_config
-from neuralcore.embedding.models.store import make_store, staging_beside
+from neuralcore.embedding.precision import conversion_check
+from neuralcore.embedding.store import make_store, staging_beside
+from neuralcore.embedding.store.folder import ModelFolder, write_config
 from neuralcore.embedding.verify import _checkpoint
 from tests import tensor_files
 
@@ -144,7 +144,7 @@ def test_folders_above_a_conversion_are_made(tiny_folder, store, tmp_path):
 KILLED = """
 import os, signal, sys
 from neuralcore.embedding import convert
-from neuralcore.embedding.models.store import make_store
+from neuralcore.embedding.store import make_store
 
 convert.torch_is_installed = lambda: False
 convert.check_conversion = lambda *_: os.kill(os.getpid(), signal.SIGKILL)

@@ -7,11 +7,11 @@ import pytest
 from benchmarks.texts import raw_sentences
 
 from neuralcore.embedding import EmbeddingEngine, UnsupportedModel, verify_model
-from neuralcore.embedding.agreement import BOUNDS, failures
+from neuralcore.embedding.backends.native.kernels import choose_isa
+from neuralcore.embedding.backends.onnx.export import TorchEncoder
 from neuralcore.embedding.convert import convert_model
-from neuralcore.embedding.kernels import choose_isa
-from neuralcore.embedding.models.export import TorchEncoder
-from neuralcore.embedding.models.store import make_store
+from neuralcore.embedding.precision.agreement import BOUNDS, failures
+from neuralcore.embedding.store import make_store
 from neuralcore.embedding.types import Precision
 from tests import tiny_model
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from neuralcore.embedding.backends.onnx.encoder import OnnxEncoder
+from neuralcore.embedding.backends.onnx.session import OnnxSession
+from neuralcore.embedding.backends.onnx.write import build_onnx
 from neuralcore.embedding.config import ModelConfig, PoolingStrategy
-from neuralcore.embedding.encoder import OnnxEncoder
 from neuralcore.embedding.errors import InferenceError, InputError, OutOfMemory
-from neuralcore.embedding.models.build import build_onnx
-from neuralcore.embedding.session import OnnxSession
 from tests import golden
 from tests.checkpoints import HIDDEN, SEEDS, VOCABULARY, batches, bert
 from tests.tokens import token_batch
@@ -220,7 +220,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from neuralcore.embedding import ModelConfig, OutOfMemory
-from neuralcore.embedding.encoder import OnnxEncoder
+from neuralcore.embedding.backends.onnx.encoder import OnnxEncoder
 from tests.foreign_graphs import write_hungry
 from tests.tokens import token_batch
 
@@ -253,7 +253,7 @@ FORK = """
 import os, sys
 from pathlib import Path
 import numpy as np
-from neuralcore.embedding.encoder import OnnxEncoder
+from neuralcore.embedding.backends.onnx.encoder import OnnxEncoder
 from tests.test_encoder import CONFIG, random_rows
 from tests.tokens import token_batch
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
+from neuralcore.embedding.backends.onnx.encoder import OnnxEncoder
 from neuralcore.embedding.config import ModelConfig
-from neuralcore.embedding.encoder import OnnxEncoder
 from neuralcore.embedding.errors import InferenceError, UnsupportedModel
-from neuralcore.embedding.models.folder import ModelFolder
+from neuralcore.embedding.store.folder import ModelFolder
 from tests.foreign_graphs import write_foreign
 from tests.tokens import token_batch
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from neuralcore.embedding import EmbeddingEngine, detect_quantization, quantize_model
+from neuralcore.embedding.backends.onnx.external_data import MESSAGES, external_files, external_names
+from neuralcore.embedding.backends.onnx.graph_file import load_weights, read_graph, weights_sha256
+from neuralcore.embedding.backends.onnx.write import build_onnx
 from neuralcore.embedding.errors import ModelCorrupt
-from neuralcore.embedding.external_data import MESSAGES, external_files, external_names
-from neuralcore.embedding.models.build import build_onnx
-from neuralcore.embedding.models.folder import ModelFolder
-from neuralcore.embedding.models.graph_file import load_weights, read_graph, weights_sha256
+from neuralcore.embedding.store.folder import ModelFolder
 from tests import linked_folders, tiny_model
 
 TEXT = "the cat sat on the mat"
@@ -259,7 +259,7 @@ def test_any_bytes_are_names_or_a_refusal(tmp_path_factory, content):
 
 
 def test_a_file_of_nothing_but_parts_is_not_walked_for_ever(tmp_path, monkeypatch):
-    monkeypatch.setattr("neuralcore.embedding.external_data._MOST_FIELDS", 1000)
+    monkeypatch.setattr("neuralcore.embedding.backends.onnx.external_data._MOST_FIELDS", 1000)
     path = tmp_path / "model.onnx"
     path.write_bytes(b"\x08\x01" * 2000)
     with pytest.raises(ModelCorrupt, match="more than 1000 parts"):

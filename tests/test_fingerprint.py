@@ -18,7 +18,7 @@ from neuralcore.embedding import (
     quantize_model,
 )
 from neuralcore.embedding.convert import convert_model
-from neuralcore.embedding.models.store import make_store
+from neuralcore.embedding.store import make_store
 from tests import tiny_model
 
 STORED = Fingerprint(
@@ -192,7 +192,7 @@ def test_claim_of_an_origin_does_not_outlive_its_weights(foreign, tmp_path):
 @pytest.mark.parametrize("location", ["../elsewhere.bin", "/etc/passwd", "missing.bin"])
 def test_weights_that_lie_elsewhere_or_nowhere_are_refused(foreign, location):
     from neuralcore.embedding import ModelCorrupt
-    from neuralcore.embedding.models.graph_file import weights_sha256
+    from neuralcore.embedding.backends.onnx.graph_file import weights_sha256
 
     model = onnx.load(foreign / "model.onnx", load_external_data=False)
     for entry in (entry for tensor in model.graph.initializer for entry in tensor.external_data):

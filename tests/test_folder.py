@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from neuralcore.embedding import EmbeddingEngine, ModelConfig, ModelCorrupt, PoolingStrategy, UnsupportedModel
 from neuralcore.embedding.documents import Document
-from neuralcore.embedding.models.folder import FOLDER_VERSION, ModelFolder, write_config
-from neuralcore.embedding.models.positions import count_positions
+from neuralcore.embedding.families.positions import count_positions
+from neuralcore.embedding.store.folder import FOLDER_VERSION, ModelFolder, write_config
 from tests import tiny_model
 from tests.altered_folders import steps
 

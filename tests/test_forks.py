@@ -10,14 +10,16 @@ from random import Random
 import numpy as np
 import pytest
 
-from neuralcore.embedding import EmbeddingEngine, encoder, native_encoder
+from neuralcore.embedding import EmbeddingEngine
+from neuralcore.embedding.backends.native import encoder as native_encoder
+from neuralcore.embedding.backends.native.encoder import NativeEncoder
+from neuralcore.embedding.backends.native.kernels import absence
+from neuralcore.embedding.backends.native.pack import pack_model
+from neuralcore.embedding.backends.onnx import encoder
+from neuralcore.embedding.backends.onnx.encoder import OnnxEncoder
+from neuralcore.embedding.backends.onnx.write import build_onnx
 from neuralcore.embedding.config import ModelConfig
-from neuralcore.embedding.encoder import OnnxEncoder
 from neuralcore.embedding.forks import reset_in_children
-from neuralcore.embedding.kernels import absence
-from neuralcore.embedding.models.build import build_onnx
-from neuralcore.embedding.models.pack import pack_model
-from neuralcore.embedding.native_encoder import NativeEncoder
 from tests import checkpoints
 from tests.children import run_in_child
 from tests.disturbances import call_together, check_in_child, eager_switching, interrupt, kept_busy

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from neuralcore.embedding import ModelConfig, UnsupportedModel, quantize_model
-from neuralcore.embedding.models.build import build_onnx
+from neuralcore.embedding.backends.onnx.write import build_onnx
 from tests import foreign_graphs, tiny_model
 from tests.checkpoints import HIDDEN, bert
 
@@ -119,8 +119,8 @@ def test_unknown_activations_are_not_guessed(tmp_path):
 
 def test_attention_over_one_packed_tensor_stays_fp32(tmp_path, tokenizer):
     """As ONNX Runtime's optimizer writes it for GPUs; its kernels there are fp16 only, so it is not run here."""
-    from neuralcore.embedding.quantize.fp16 import _Plan
-    from neuralcore.embedding.quantize.model import Model
+    from neuralcore.embedding.backends.onnx.quantize.fp16 import _Plan
+    from neuralcore.embedding.backends.onnx.quantize.model import Model
 
     model = Model(write(tmp_path / "model.onnx"))
     for inputs in (["x"], ["x", "", ""], ["x", "x"], ["x", "x", "x"]):

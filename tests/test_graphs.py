@@ -8,9 +8,9 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from neuralcore.embedding.backends.onnx.write import build_onnx
 from neuralcore.embedding.config import ModelConfig, PoolingStrategy
 from neuralcore.embedding.errors import EmbeddingError, ModelCorrupt, UnsupportedModel
-from neuralcore.embedding.models.build import build_onnx
 from neuralcore.embedding.pooling import normalize, pool
 from tests.checkpoints import (
     HIDDEN,

@@ -6,8 +6,8 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from neuralcore.embedding.backends.onnx.write import build_onnx
 from neuralcore.embedding.config import ModelConfig
-from neuralcore.embedding.models.build import build_onnx
 from tests.checkpoints import HIDDEN, MAKERS, RandomCheckpoint, batches, bert
 
 pytestmark = [pytest.mark.full, pytest.mark.filterwarnings("ignore")]  # PyTorch's and transformers' own warnings

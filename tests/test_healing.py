@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from neuralcore.embedding import EmbeddingEngine, InferenceError, ModelCorrupt
+from neuralcore.embedding.backends.native.kernels import choose_isa
 from neuralcore.embedding.cli.commands import cli
-from neuralcore.embedding.kernels import choose_isa
-from neuralcore.embedding.models.store import make_store
+from neuralcore.embedding.store import make_store
 from tests import hub_server
 from tests.damage import flip_byte
 

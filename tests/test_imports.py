@@ -81,6 +81,6 @@ def test_onnxruntime_is_told_to_send_no_telemetry_and_a_users_word_is_left_alone
         "    return real(name, *args, **kwargs)\n"
         "builtins.__import__ = spy\n"
     )
-    after = "import neuralcore.embedding.session; print(seen[0], os.environ.get('ORT_DISABLE_TELEMETRY'))"
+    after = "import neuralcore.embedding.backends.onnx.session; print(seen[0], os.environ.get('ORT_DISABLE_TELEMETRY'))"
     assert run(spy + after) == "1 None\n"
     assert run(spy + "os.environ['ORT_DISABLE_TELEMETRY'] = '0'; " + after) == "0 0\n"

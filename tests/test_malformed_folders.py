@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from neuralcore.embedding import EmbeddingEngine, ModelCorrupt
+from neuralcore.embedding.backends.onnx.write import build_onnx
 from neuralcore.embedding.errors import EmbeddingError
-from neuralcore.embedding.models.build import build_onnx
-from neuralcore.embedding.models.folder import ModelFolder
+from neuralcore.embedding.store.folder import ModelFolder
 from tests import tensor_files, tiny_model
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 90868376\n"
@@ -102,7 +102,7 @@ def test_file_that_this_account_may_not_read_is_not_called_damaged(tmp_path, nam
     program = f"""
 import os, sys
 from pathlib import Path
-import neuralcore.embedding.engine, neuralcore.embedding.models.build.graph
+import neuralcore.embedding.engine, neuralcore.embedding.backends.onnx.write.graph
 from neuralcore.embedding import EmbeddingEngine, ModelUnavailable
 cache = Path(sys.argv[2])
 cache.mkdir()

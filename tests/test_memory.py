@@ -30,7 +30,7 @@ def test_help_needs_no_room():
     assert run_limited(90, "-m", "neuralcore.embedding.cli", "embed", "--help").returncode == 0
 
 
-@pytest.mark.parametrize("module", ["session", "tokenizer"])
+@pytest.mark.parametrize("module", ["backends.onnx.session", "tokenizer"])
 def test_library_that_cannot_be_mapped_is_out_of_memory(module):
     code = (
         "import numpy, resource; from pathlib import Path; from neuralcore.embedding import OutOfMemory\n"

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from neuralcore.embedding.backends.native.encoder import NativeEncoder
+from neuralcore.embedding.backends.native.kernels import NativeModel, absence
+from neuralcore.embedding.backends.native.pack import pack_model
+from neuralcore.embedding.backends.onnx.encoder import OnnxEncoder, _bytes_per_token
+from neuralcore.embedding.backends.onnx.session import OnnxSession
+from neuralcore.embedding.backends.onnx.write import build_onnx
 from neuralcore.embedding.config import ModelConfig
-from neuralcore.embedding.encoder import OnnxEncoder, _bytes_per_token
 from neuralcore.embedding.errors import OutOfMemory
-from neuralcore.embedding.kernels import NativeModel, absence
-from neuralcore.embedding.models.build import build_onnx
-from neuralcore.embedding.models.pack import pack_model
-from neuralcore.embedding.native_encoder import NativeEncoder
-from neuralcore.embedding.session import OnnxSession
 from neuralcore.embedding.workers import Room, Workers
 from tests import checkpoints
 from tests.tokens import token_batch

@@ -17,8 +17,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from neuralcore.embedding import InputError, ModelCorrupt, ModelUnavailable, UnsupportedModel
-from neuralcore.embedding.models.registry import find_spec
-from neuralcore.embedding.models.store import Store, listing, make_store, transfer
+from neuralcore.embedding.store import Store, listing, make_store, transfer
+from neuralcore.embedding.store.registry import find_spec
 from tests import hub_server
 
 REPOSITORY = "org/tiny"
@@ -28,7 +28,7 @@ CONFIG = r".*/resolve/[^/]+/config\.json"
 WEIGHTS = r".*/resolve/.*\.safetensors"
 LOAD = """
 import sys
-from neuralcore.embedding.models.store import make_store
+from neuralcore.embedding.store import make_store
 print(make_store(sys.argv[1], endpoint=sys.argv[2], sources=("mirror",)).fetch("org/tiny"))
 """
 
@@ -524,7 +524,7 @@ def test_file_missing_from_a_cached_model_is_not_taken_for_absent(hub, store):
 
 def test_pinned_hash_is_compared_before_a_byte_is_fetched(hub, store, tiny_folder, monkeypatch):
     spec = replace(find_spec(REPOSITORY), sha256={"model.safetensors": "0" * 64})
-    monkeypatch.setattr("neuralcore.embedding.models.store.find_spec", lambda *args: spec)
+    monkeypatch.setattr("neuralcore.embedding.store.find_spec", lambda *args: spec)
     with pytest.raises(ModelCorrupt, match="0000"):
         store.fetch(REPOSITORY)
     assert not [request for request in hub.requests if "resolve" in request]

@@ -25,15 +25,15 @@ from neuralcore.embedding import (
     ProviderUnavailable,
     VerificationFailed,
 )
-from neuralcore.embedding import packed as packed_module
+from neuralcore.embedding.backends.native.encoder import NativeEncoder
+from neuralcore.embedding.backends.native.families import read_stack
+from neuralcore.embedding.backends.native.kernels import choose_isa, compiled_isas, is_usable
+from neuralcore.embedding.backends.native.pack import pack_model
 from neuralcore.embedding.documents import read_object
-from neuralcore.embedding.kernels import choose_isa, compiled_isas, is_usable
-from neuralcore.embedding.models.build.checkpoint import Checkpoint
-from neuralcore.embedding.models.pack import pack_model
-from neuralcore.embedding.models.pack.families import read_stack
-from neuralcore.embedding.models.pack.forward import embed_tokens, run_layer
-from neuralcore.embedding.native_encoder import NativeEncoder
+from neuralcore.embedding.families.checkpoint import Checkpoint
+from neuralcore.embedding.families.forward import embed_tokens, run_layer
 from neuralcore.embedding.pooling import normalize, pool
+from neuralcore.embedding.precision import packed as packed_module
 from neuralcore.embedding.types import TokenBatch
 from tests import checkpoints, tiny_model
 from tests.golden import hidden_states
@@ -160,7 +160,7 @@ def test_tokens_beyond_the_model_are_errors_above_the_kernels():
 @pytest.mark.parametrize("value", [0.0, 1e30, -1e30, np.inf, np.nan])
 @pytest.mark.parametrize("tensor", ["layers.0.qkv.column_scale", "layers.1.down.bias", "positions", "word_scale"])
 def test_no_value_of_a_weight_crashes_the_kernels(tmp_path, isa, value, tensor):
-    from neuralcore.embedding.models.pack.file import read_packed, write_packed
+    from neuralcore.embedding.backends.native.file import read_packed, write_packed
 
     maker = checkpoints.bert(11)
     path = tmp_path / "packed.safetensors"
@@ -275,7 +275,7 @@ def path_of_tokenizer(engine) -> Path:
 
 def test_model_too_far_from_fp32_is_refused_and_not_kept(monkeypatch, tiny_folder, tmp_path):
     def damage(checkpoint_path, architecture, tokens, output_path, *, made_from):
-        from neuralcore.embedding.models.pack.file import read_packed, write_packed
+        from neuralcore.embedding.backends.native.file import read_packed, write_packed
 
         pack_model(checkpoint_path, architecture, tokens, output_path)
         tensors, about = read_packed(output_path)

@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from neuralcore.embedding import ModelConfig, ModelCorrupt
+from neuralcore.embedding.backends.native.families import read_stack
+from neuralcore.embedding.backends.native.file import read_packed, write_packed
+from neuralcore.embedding.backends.native.integers import hadamard, pack_columns, quantize_rows
+from neuralcore.embedding.backends.native.pack import can_pack, pack_model
+from neuralcore.embedding.backends.native.rounding import quantize_columns, quantize_columns_for
+from neuralcore.embedding.backends.onnx.write import build_onnx
 from neuralcore.embedding.documents import read_object
-from neuralcore.embedding.models.build import build_onnx
-from neuralcore.embedding.models.build.checkpoint import Checkpoint
-from neuralcore.embedding.models.pack import can_pack, pack_model
-from neuralcore.embedding.models.pack.families import read_stack
-from neuralcore.embedding.models.pack.file import read_packed, write_packed
-from neuralcore.embedding.models.pack.forward import embed_tokens, run_layer
-from neuralcore.embedding.models.pack.integers import hadamard, pack_columns, quantize_rows
-from neuralcore.embedding.models.pack.positions import position_ids
-from neuralcore.embedding.models.pack.rounding import quantize_columns, quantize_columns_for
+from neuralcore.embedding.families.checkpoint import Checkpoint
+from neuralcore.embedding.families.forward import embed_tokens, run_layer
+from neuralcore.embedding.families.positions import position_ids
 from neuralcore.embedding.types import TokenBatch
 from tests import checkpoints
 from tests.golden import hidden_states

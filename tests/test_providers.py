@@ -6,9 +6,9 @@ from pathlib import Path
 import onnxruntime as ort
 import pytest
 
+from neuralcore.embedding.backends.onnx.session import OnnxSession, available_providers
 from neuralcore.embedding.errors import InputError, ModelCorrupt, ProviderUnavailable
 from neuralcore.embedding.providers import GpuOptions, choose_device, provider_list
-from neuralcore.embedding.session import OnnxSession, available_providers
 from tests.checkpoints import bert
 from tests.test_graphs import build
 

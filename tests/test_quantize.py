@@ -22,19 +22,19 @@ from neuralcore.embedding import (
     detect_quantization,
     quantize_model,
 )
-from neuralcore.embedding.models.build import build_onnx
-from neuralcore.embedding.quantize import int8
-from neuralcore.embedding.quantize.activations import Calibration
-from neuralcore.embedding.quantize.integers import (
+from neuralcore.embedding.backends.onnx.quantize import int8
+from neuralcore.embedding.backends.onnx.quantize.activations import Calibration
+from neuralcore.embedding.backends.onnx.quantize.integers import (
     Quantization,
     RowQuantization,
     find_quantization,
     quantize_columns,
 )
-from neuralcore.embedding.quantize.model import Model
+from neuralcore.embedding.backends.onnx.quantize.model import Model
+from neuralcore.embedding.backends.onnx.write import build_onnx
+from neuralcore.embedding.precision.variants import compare_files
 from neuralcore.embedding.samples import calibration_texts, verification_texts
 from neuralcore.embedding.types import TokenBatch
-from neuralcore.embedding.variants import compare_files
 from tests.checkpoints import HIDDEN, MAKERS
 
 OTHERS = ("fp16", "int8", "dynamic-int8")

@@ -9,9 +9,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from neuralcore.embedding import EmbeddingEngine, ModelConfig, Precision, UnsupportedModel, detect_quantization
+from neuralcore.embedding.backends.onnx.quantize import quantize_model
+from neuralcore.embedding.backends.onnx.session import OnnxSession
 from neuralcore.embedding.providers import GpuOptions
-from neuralcore.embedding.quantize import quantize_model
-from neuralcore.embedding.session import OnnxSession
 from tests import tiny_model
 
 OTHERS = ("fp16", "int8", "dynamic-int8")

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from neuralcore.embedding import ModelConfig, Precision, detect_quantization
-from neuralcore.embedding.models.export import TorchEncoder
-from neuralcore.embedding.quantize.model import Model
-from neuralcore.embedding.variants import quantize_checked
+from neuralcore.embedding.backends.onnx.export import TorchEncoder
+from neuralcore.embedding.backends.onnx.quantize.model import Model
+from neuralcore.embedding.precision.variants import quantize_checked
 from tests import tiny_model
 from tests.checkpoints import HIDDEN, N_LAYERS, VOCABULARY
 

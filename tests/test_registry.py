@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 
 from neuralcore.embedding import PoolingStrategy, UnsupportedModel
-from neuralcore.embedding.models.folder import ModelFolder
-from neuralcore.embedding.models.registry import find_spec, get_model_config, registry
+from neuralcore.embedding.store.folder import ModelFolder
+from neuralcore.embedding.store.registry import find_spec, get_model_config, registry
 
 BGE_QUERY = "Represent this sentence for searching relevant passages: "
 

@@ -6,7 +6,7 @@ import sys
 WORK = """
 import sys
 from pathlib import Path
-from neuralcore.embedding.models.store.files import staging_beside
+from neuralcore.embedding.files import staging_beside
 target = Path(sys.argv[1])
 for _ in range(60):
     with staging_beside(target) as folder:

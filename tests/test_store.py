@@ -15,9 +15,9 @@ import onnx
 import pytest
 
 from neuralcore.embedding import EmbeddingEngine, InputError, ModelCorrupt, ModelUnavailable, UnsupportedModel
-from neuralcore.embedding.models.registry import find_spec
-from neuralcore.embedding.models.store import Manifest, Store, make_store
-from neuralcore.embedding.models.store.files import staged_folder
+from neuralcore.embedding.files import staged_folder
+from neuralcore.embedding.store import Manifest, Store, make_store
+from neuralcore.embedding.store.registry import find_spec
 from tests import hub_server, tiny_model
 from tests.damage import flip_byte
 from tests.users import as_plain_user
@@ -25,7 +25,7 @@ from tests.users import as_plain_user
 REPOSITORY = "org/tiny"
 LOAD = """
 import sys
-from neuralcore.embedding.models.store import make_store
+from neuralcore.embedding.store import make_store
 store = make_store(sys.argv[1], endpoint=sys.argv[2], sources=("mirror",))
 print(store.ensure("org/tiny").model_path)
 """
@@ -331,7 +331,7 @@ def test_full_disk_is_an_error_that_says_so(store, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("neuralcore.embedding.models.store.build_onnx", full)
+    monkeypatch.setattr("neuralcore.embedding.store.build_onnx", full)
     with pytest.raises(ModelUnavailable, match=r"No space left.*\n.*cache_dir="):
         store.ensure(REPOSITORY)
 

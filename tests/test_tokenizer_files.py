@@ -15,8 +15,8 @@ from tokenizers import Tokenizer as HfTokenizer
 from neuralcore.embedding import EmbeddingEngine
 from neuralcore.embedding.convert import convert_model
 from neuralcore.embedding.errors import EmbeddingError, ModelCorrupt, UnsupportedModel
-from neuralcore.embedding.models.folder import ModelFolder
-from neuralcore.embedding.models.store import make_store
+from neuralcore.embedding.store import make_store
+from neuralcore.embedding.store.folder import ModelFolder
 from neuralcore.embedding.tokenizer import Tokenizer, fast, files_beside, write_effective
 from neuralcore.embedding.tokenizer.files import read_effective
 from tests import golden, tiny_model, tokenizer_folders

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from neuralcore.embedding import EmbeddingEngine, InputError
-from neuralcore.embedding.models.store import files, make_store
+from neuralcore.embedding import EmbeddingEngine, InputError, files
+from neuralcore.embedding.store import make_store
 from tests import hub_server
 from tests.users import as_user
 
@@ -16,7 +16,7 @@ ANNE, BOB, GROUP = 23_451, 23_452, 23_450
 LOAD = """
 import os, sys
 os.umask(int(sys.argv[3], 8))
-from neuralcore.embedding.models.store import make_store
+from neuralcore.embedding.store import make_store
 store = make_store(sys.argv[1], endpoint=sys.argv[2], sources=("mirror",))
 for model in sys.argv[4:]:
     print(store.ensure(model, refresh=True, thorough=True).model_path)
@@ -74,7 +74,7 @@ def test_lock_of_another_user_can_be_taken(open_path):
     with files.locked(open_path / "lock", "a test"):
         pass
     code = f"""
-from neuralcore.embedding.models.store import files
+from neuralcore.embedding import files
 with files.locked(files.Path({str(open_path / "lock")!r}), ""):
     pass
 """
@@ -123,7 +123,7 @@ def test_home_of_nobody_is_refused_by_name(option):
 def test_wait_behind_a_lock_is_said(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(files, "SILENT_WAIT_S", 0.05)
     code = f"""
-from neuralcore.embedding.models.store import files
+from neuralcore.embedding import files
 with files.locked(files.Path({str(tmp_path / "lock")!r}), ""):
     print("held", flush=True)
     input()

@@ -12,12 +12,12 @@ import pytest
 from benchmarks.texts import raw_sentences, real_paragraphs
 
 from neuralcore.embedding import EmbeddingEngine, InputError, Precision, ProviderUnavailable, VerificationFailed
-from neuralcore.embedding import variants as variants_module
-from neuralcore.embedding.agreement import BOUNDS, failures
+from neuralcore.embedding.backends.onnx.quantize.model import Model
 from neuralcore.embedding.convert import convert_model
-from neuralcore.embedding.models.store import make_store
-from neuralcore.embedding.quantize.model import Model
-from neuralcore.embedding.variants import compare_files
+from neuralcore.embedding.precision import variants as variants_module
+from neuralcore.embedding.precision.agreement import BOUNDS, failures
+from neuralcore.embedding.precision.variants import compare_files
+from neuralcore.embedding.store import make_store
 from tests import tiny_model
 
 

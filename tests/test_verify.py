@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from neuralcore.embedding import UnsupportedModel, verify_model
-from neuralcore.embedding.agreement import BOUNDS, failures
 from neuralcore.embedding.convert import convert_model
-from neuralcore.embedding.models.store import make_store
+from neuralcore.embedding.precision.agreement import BOUNDS, failures
+from neuralcore.embedding.store import make_store
 from tests import tiny_model
 
 

@@ -12,7 +12,7 @@ from fastembed import TextEmbedding
 from fastembed.common.model_description import ModelSource, PoolingType
 from numpy.typing import NDArray
 
-from neuralcore.embedding.models.folder import ModelFolder
+from neuralcore.embedding.store.folder import ModelFolder
 
 NAME = "fastembed"
 

@@ -1,7 +1,7 @@
 """ONNX Runtime by hand, as a careful user writes it: batches of 32 sorted by number of tokens, padded to their longest
 text, all threads in one session with default options, mean pooling in numpy.
 
-The graph is the one that this package builds (neuralcore.embedding.models.build), its output `last_hidden_state`.
+The graph is the one that this package writes (backends/onnx/write/), its output `last_hidden_state`.
 """
 
 from __future__ import annotations

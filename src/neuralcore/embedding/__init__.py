@@ -15,8 +15,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .agreement import Agreement
     from .aio import AsyncEmbeddingEngine
+    from .backends.onnx.quantize import detect_quantization, quantize_model
     from .config import ModelConfig, PoolingStrategy
     from .engine import EmbeddingEngine
     from .errors import (
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
         VerificationFailed,
     )
     from .fingerprint import Fingerprint, check_fingerprint
+    from .precision.agreement import Agreement
     from .providers import GpuOptions
-    from .quantize import detect_quantization, quantize_model
     from .types import EmbeddingType, Precision, TokenBatch
     from .verify import verify_model
 
@@ -48,11 +48,11 @@ _MODULE_OF = {
     "TokenBatch": "types",
     "Precision": "types",
     "GpuOptions": "providers",
-    "Agreement": "agreement",
+    "Agreement": "precision.agreement",
     "Fingerprint": "fingerprint",
     "check_fingerprint": "fingerprint",
-    "detect_quantization": "quantize",
-    "quantize_model": "quantize",
+    "detect_quantization": "backends.onnx.quantize",
+    "quantize_model": "backends.onnx.quantize",
     "verify_model": "verify",
     "ModelConfig": "config",
     "PoolingStrategy": "config",

@@ -10,22 +10,22 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+from .backends.onnx.export import TorchEncoder, torch_is_installed
+from .backends.onnx.graph_file import note_origin
+from .backends.onnx.quantize.model import Model
+from .backends.onnx.write import FAMILIES, GRAPH_VERSION, build_onnx
 from .config import ModelConfig
-from .conversion_check import Hidden, check_conversion
 from .errors import InputError, UnsupportedModel
-from .models.build import FAMILIES, GRAPH_VERSION, build_onnx
-from .models.build.checkpoint import checkpoint_sha256
-from .models.export import TorchEncoder, torch_is_installed
-from .models.folder import ModelFolder, write_config
-from .models.graph_file import note_origin
-from .models.registry import find_spec
-from .models.store import FileRecord, Manifest, Store, staging_beside, sync_all
+from .families.checkpoint import checkpoint_sha256
+from .precision.conversion_check import Hidden, check_conversion
+from .precision.variants import quantize_checked
 from .progress import progress_bar
-from .quantize.model import Model
 from .settings import expanded
+from .store import FileRecord, Manifest, Store, staging_beside, sync_all
+from .store.folder import ModelFolder, write_config
+from .store.registry import find_spec
 from .tokenizer import read_passed_on
 from .types import Precision
-from .variants import quantize_checked
 
 Exporter = Literal["builtin", "torch"]
 

@@ -8,13 +8,13 @@ from os import PathLike
 from pathlib import Path
 
 from . import settings
+from .backends.native.file import read_origin
+from .backends.native.pack import PACKED_SUFFIX
 from .config import ModelConfig
 from .errors import InputError, ProviderUnavailable
-from .models.folder import ModelFolder
-from .models.pack import PACKED_SUFFIX
-from .models.pack.file import read_origin
-from .models.store import FileRecord, Store, make_store
 from .providers import Device, GpuOptions, choose_device
+from .store import FileRecord, Store, make_store
+from .store.folder import ModelFolder
 from .tokenizer import Tokenizer
 from .types import Encoder, Precision
 
@@ -71,7 +71,7 @@ def locate(
     wanted = Precision(precision)
     manifest = store.ensure(model, revision=revision, thorough=thorough)
     if wanted is not Precision.FP32:
-        from .variants import ensure_variant
+        from .precision.variants import ensure_variant
 
         manifest = ensure_variant(store, manifest, wanted, thorough=thorough)
     return Located(
@@ -89,7 +89,7 @@ def weights_sha256(model_path: Path) -> str:
     """What tells a model's weights from others: of those that it was made from, where it says so."""
     if model_path.suffix == PACKED_SUFFIX:
         return read_origin(model_path)
-    from .models.graph_file import weights_sha256
+    from .backends.onnx.graph_file import weights_sha256
 
     return weights_sha256(model_path)
 
@@ -98,7 +98,7 @@ def detect_precision(model_path: Path) -> Precision:
     """What precision a file has, by what is in it."""
     if model_path.suffix == PACKED_SUFFIX:
         return Precision.INT8
-    from .quantize import detect_quantization
+    from .backends.onnx.quantize import detect_quantization
 
     return detect_quantization(model_path)
 
@@ -123,11 +123,11 @@ def open_files(
     if model_path.suffix == PACKED_SUFFIX:
         if device not in ("cpu", "auto"):
             raise ProviderUnavailable(device, ["cpu"], f"{model_path.name} is packed for the CPU")
-        from .native_encoder import NativeEncoder
+        from .backends.native.encoder import NativeEncoder
 
         return tokenizer, NativeEncoder(model_path, config, threads=threads, max_memory_bytes=max_memory_bytes)
-    from .encoder import OnnxEncoder
-    from .session import available_providers
+    from .backends.onnx.encoder import OnnxEncoder
+    from .backends.onnx.session import available_providers
 
     encoder = OnnxEncoder(
         model_path,

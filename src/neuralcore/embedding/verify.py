@@ -7,16 +7,16 @@ from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
-from .agreement import BOUNDS, Agreement, Bounds, Embed, failures, measure
 from .arguments import check_texts
 from .config import ModelConfig, PoolingStrategy
 from .engine import EmbeddingEngine, PrecisionName
 from .errors import DependencyMissing, EmbeddingError, InputError, UnsupportedModel
-from .models.build.checkpoint import checkpoint_files
-from .models.folder import ModelFolder
-from .models.store import Manifest, Store, make_store
+from .families.checkpoint import checkpoint_files
+from .precision.agreement import BOUNDS, Agreement, Bounds, Embed, failures, measure
 from .samples import verification_texts
 from .settings import expanded
+from .store import Manifest, Store, make_store
+from .store.folder import ModelFolder
 from .types import Precision, Vectors
 
 __all__ = ["BOUNDS", "SENTENCE_TRANSFORMERS", "Agreement", "Bounds", "failures", "verify_model"]

@@ -12,7 +12,7 @@ from .options import PRECISIONS, as_json, make_store, store_options
 from .tables import megabytes
 
 if TYPE_CHECKING:
-    from neuralcore.embedding.models.store import Manifest
+    from neuralcore.embedding.store import Manifest
 
 _UNITS = {"n_shapes": "shapes of input run", "n_texts": "texts compared"}
 

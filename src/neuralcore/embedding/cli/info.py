@@ -79,7 +79,7 @@ def _machine() -> dict[str, Any]:
 def _providers() -> list[str]:
     """Execution providers; what hinders ONNX Runtime from loading is worth telling here more than anywhere."""
     try:
-        from neuralcore.embedding.session import available_providers
+        from neuralcore.embedding.backends.onnx.session import available_providers
 
         return list(available_providers())
     except Exception as error:  # noqa: BLE001 - whatever is broken, the rest of the report is what one needs
@@ -88,8 +88,8 @@ def _providers() -> list[str]:
 
 def _kernels() -> str:
     """The instruction set that INT8 uses, or why it is left to ONNX Runtime."""
+    from neuralcore.embedding.backends.native.kernels import absence, choose_isa
     from neuralcore.embedding.errors import ProviderUnavailable
-    from neuralcore.embedding.kernels import absence, choose_isa
 
     try:
         return choose_isa() or f"none ({absence()}); INT8 runs on ONNX Runtime"

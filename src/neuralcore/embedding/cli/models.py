@@ -13,7 +13,7 @@ from .tables import megabytes, print_table
 
 if TYPE_CHECKING:
     from neuralcore.embedding.config import ModelConfig
-    from neuralcore.embedding.models.store import Manifest, Store
+    from neuralcore.embedding.store import Manifest, Store
 
 
 @click.command()
@@ -31,7 +31,7 @@ def models(as_json: bool, cache_dir: Path | None, endpoint: str | None, offline:
 
 def list_models(store: Store) -> list[dict[str, Any]]:
     """Each model's configuration and state: those of the registry, then the others in the cache."""
-    from neuralcore.embedding.models.registry import registry
+    from neuralcore.embedding.store.registry import registry
 
     ready = {manifest.folder: manifest for manifest in store.ready()}
     known = []

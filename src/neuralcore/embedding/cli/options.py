@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from neuralcore.embedding import EmbeddingEngine
-    from neuralcore.embedding.models.store import Store
+    from neuralcore.embedding.store import Store
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -55,7 +55,7 @@ def model_options(command: Command) -> Command:
 
 def make_store(cache_dir: Path | None, endpoint: str | None, offline: bool | None) -> Store:
     """The store that the options describe."""
-    from neuralcore.embedding.models import store
+    from neuralcore.embedding import store
 
     return store.make_store(cache_dir, endpoint=endpoint, offline=offline)
 

@@ -12,7 +12,7 @@ from .options import PRECISIONS, as_json, make_store, store_options
 from .tables import megabytes
 
 if TYPE_CHECKING:
-    from neuralcore.embedding.models.store import Manifest, Store
+    from neuralcore.embedding.store import Manifest, Store
 
 
 @click.command()
@@ -45,7 +45,7 @@ def pull(
 
 def _variant(store: Store, manifest: Manifest, precision: str, *, thorough: bool) -> Manifest:
     from neuralcore.embedding import Precision
-    from neuralcore.embedding.variants import ensure_variant
+    from neuralcore.embedding.precision.variants import ensure_variant
 
     return ensure_variant(store, manifest, Precision(precision), thorough=thorough)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from neuralcore.embedding import InputError
-from neuralcore.embedding.models.store.files import staging_beside
+from neuralcore.embedding.files import staging_beside
 
 from .readers import Chunk, Row, Source
 

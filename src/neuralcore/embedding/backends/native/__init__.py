@@ -1,0 +1,1 @@
+"""The native kernels: INT8 on CPU."""

@@ -1,0 +1,164 @@
+"""Runs a packed INT8 model by the native kernels: groups of texts side by side, or one text by all threads."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from threading import local
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...batch import even_budget, plan, refuse_beyond
+from ...config import ModelConfig
+from ...errors import InferenceError, OutOfMemory, UnsupportedModel
+from ...families.positions import position_ids
+from ...forks import reset_in_children
+from ...types import Advance, Lengths, TokenBatch, Vectors
+from ...workers import Room, Workers
+from .file import open_model
+from .kernels import NativeModel, Team
+
+BUDGET_TOKENS = 256
+"""Of a group of texts: fewer read the weights again too often, more leave the cache (benchmarks/budget.py)."""
+
+_TINY_TOKENS = 96
+_KEPT_BYTES = 32 * 2**20  # of working memory, for the next run of a thread; more is given back
+
+
+class NativeEncoder:
+    """A packed INT8 model as an `Encoder`.
+
+    Args:
+        path: the packed file (file.py).
+        config: pooling and normalisation.
+        threads: how many threads to use.
+        max_memory_bytes: bound on the working memory of all runs in flight; None for no bound.
+
+    Raises:
+        ModelCorrupt: the file is damaged.
+        ModelUnavailable: it cannot be opened.
+        UnsupportedModel: the configuration is not of this model.
+        ProviderUnavailable: there are no kernels for this CPU.
+    """
+
+    device = "cpu"
+    takes_sentence = False
+    budget_tokens = BUDGET_TOKENS
+
+    def __init__(
+        self, path: Path, config: ModelConfig, *, threads: int = 1, max_memory_bytes: int | None = None
+    ) -> None:
+        self.path = path
+        tensors, about = open_model(path)
+        self._native: NativeModel | None = NativeModel(tensors, about, config.pooling, normalize=config.normalize)
+        if self._native.hidden != config.dimension:
+            raise UnsupportedModel(
+                str(path), f"its vectors have {self._native.hidden} components, its configuration says otherwise"
+            )
+        self.isa, self.max_tokens = self._native.isa, self._native.max_tokens
+        self.backend = f"native {self.isa}"
+        self._threads, self._workers = threads, Workers(threads)
+        self._room = None if max_memory_bytes is None else Room(max_memory_bytes)
+        self.forget_threads()
+        reset_in_children(self)
+
+    def forget_threads(self) -> None:
+        """See `forks.HasThreads`."""
+        self._team = Team(self._threads) if self._threads > 1 else None
+        self._workspaces = local()
+
+    def encode(self, tokens: TokenBatch, advance: Advance | None = None, threads: int | None = None) -> Vectors:
+        """See `Encoder.encode`.
+
+        Raises:
+            OutOfMemory: one text alone does not fit.
+            InferenceError: a token is beyond the vocabulary or the positions, or a vector is not finite.
+        """
+        native = self._opened()
+        _check(tokens, native)
+        out = np.zeros((len(tokens), native.hidden), np.float32)
+        n_threads = min(threads or self._threads, self._threads)
+        groups = self._plan(native, tokens.lengths, n_threads)
+        team = self._team if len(groups) == 1 and n_threads == self._threads else None
+
+        def run(rows: Lengths) -> None:
+            out[rows] = self._run(native, tokens.take(rows), team)
+            if advance:
+                advance(len(rows))
+
+        if self._room or (len(groups) > 1 and n_threads > 1):
+            self._workers.run(run, groups, n_threads)
+        else:
+            for rows in groups:
+                run(rows)
+        return out
+
+    def give_back(self) -> None:
+        """See `Encoder.give_back`: each thread keeps a little, and gives more back at once."""
+
+    def close(self) -> None:
+        """See `Encoder.close`."""
+        self._native = None
+        self._workers.stop()
+        if self._team:
+            self._team.stop()
+
+    def _opened(self) -> NativeModel:
+        native = self._native
+        if native is None:
+            raise InferenceError("native", "the engine was closed")
+        return native
+
+    def _plan(self, native: NativeModel, lengths: Lengths, n_threads: int) -> list[Lengths]:
+        """Groups of texts within the budget and the memory bound; a text without tokens is in none, its vector is 0."""
+        rows = np.flatnonzero(lengths)
+        if not len(rows):
+            return []
+        lengths = lengths[rows]
+        n_tokens, longest = int(lengths.sum()), int(lengths.max())
+        if not self._fits(native, longest, longest):
+            reason = f"max_memory_bytes={self._room and self._room.n_bytes} is too low for it"
+            raise OutOfMemory(1, longest, reason=reason)
+        is_little = len(rows) < n_threads and n_tokens < _TINY_TOKENS * n_threads
+        if is_little and self._fits(native, n_tokens, longest):
+            return [rows]  # by all threads together
+        budget = self.budget_tokens
+        if n_threads > 1:
+            budget = min(budget, even_budget(lengths, n_threads, tiny=_TINY_TOKENS))
+        while budget > 1 and not self._fits(native, max(budget, longest), longest, n_runs=n_threads):
+            budget //= 2  # until all threads find room, or each text runs alone
+        return [rows[group] for group in plan(lengths, budget)]
+
+    def _fits(self, native: NativeModel, n_tokens: int, longest: int, *, n_runs: int = 1) -> bool:
+        return self._room is None or n_runs * native.workspace_bytes(n_tokens, longest, 1) <= self._room.n_bytes
+
+    def _run(self, native: NativeModel, tokens: TokenBatch, team: Team | None) -> Vectors:
+        longest = int(tokens.lengths.max())
+        n_bytes = native.workspace_bytes(len(tokens.ids), longest, team.n_threads if team else 1)
+        if self._room and n_bytes > self._room.n_bytes:  # of more threads: one alone fits, as was planned
+            n_bytes, team = native.workspace_bytes(len(tokens.ids), longest, 1), None
+        positions = position_ids(tokens.ids, tokens.offsets, native.pad_position)
+        with self._room.hold(n_bytes) if self._room else nullcontext():
+            try:
+                workspace = self._workspace(n_bytes)
+            except MemoryError as error:
+                raise OutOfMemory(len(tokens), longest, str(error)) from error
+            return native.encode(tokens, positions, workspace, team)
+
+    def _workspace(self, n_bytes: int) -> NDArray[np.uint8]:
+        kept: NDArray[np.uint8] | None = getattr(self._workspaces, "kept", None)
+        if kept is not None and len(kept) >= n_bytes:
+            return kept
+        workspace = np.empty(n_bytes, np.uint8)
+        if n_bytes <= _KEPT_BYTES and self._room is None:  # what is kept would count as held
+            self._workspaces.kept = workspace
+        return workspace
+
+
+def _check(tokens: TokenBatch, native: NativeModel) -> None:
+    """The kernels look nothing up twice: what they get must be right."""
+    refuse_beyond(native.n_words, tokens)
+    longest = int(tokens.lengths.max(initial=0))
+    if longest > native.max_tokens:
+        raise InferenceError("native", f"a text of {longest} tokens, for {native.max_tokens} positions")

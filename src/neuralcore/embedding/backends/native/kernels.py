@@ -1,0 +1,305 @@
+"""The wall around the native library: find it, choose an instruction set, describe a model to it, run it.
+
+The library itself never fails and checks nothing (native/include/neuralcore.h): what is given to it here was checked
+when the model was loaded (check.py) and, for each call, above.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from ctypes import POINTER, Structure, c_char_p, c_float, c_int8, c_int32, c_int64, c_size_t, c_void_p
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import settings
+from ...config import PoolingStrategy
+from ...errors import InferenceError, ProviderUnavailable
+from ...types import TokenBatch, Vectors
+from .check import ACTIVATIONS
+
+_ABI_VERSION = 3
+_PORTABLE = "scalar"  # for tests: ONNX Runtime's INT8 is faster
+_ALIGNMENT = 64
+_FILES = ("libneuralcore.so", "libneuralcore.dylib")
+_POOLINGS = {
+    PoolingStrategy.CLS: 0,
+    PoolingStrategy.MEAN: 1,
+    PoolingStrategy.MEAN_WITH_ATTENTION: 1,
+    PoolingStrategy.MAX: 2,
+    PoolingStrategy.LAST_TOKEN: 3,
+}
+
+_Bytes, _Ints, _Floats, _Longs = POINTER(c_int8), POINTER(c_int32), POINTER(c_float), POINTER(c_int64)
+_POINTERS: Mapping[str, Any] = {"int8": _Bytes, "int32": _Ints, "float32": _Floats, "int64": _Longs}
+
+
+class _Product(Structure):
+    _fields_ = (
+        ("weight", _Bytes),
+        ("column_scale", _Floats),
+        ("column_sum", _Ints),
+        ("bias", _Floats),
+        ("n_in", c_int32),
+        ("n_out", c_int32),
+    )
+
+
+class _Norm(Structure):
+    _fields_ = (("weight", _Floats), ("bias", _Floats))
+
+
+class _Layer(Structure):
+    _fields_ = (
+        *((name, _Product) for name in ("qkv", "out", "up", "gate", "down")),
+        ("attention_norm", _Norm),
+        ("output_norm", _Norm),
+    )
+
+
+class _Model(Structure):
+    _fields_ = (
+        ("words", _Bytes),
+        *((name, _Floats) for name in ("word_scale", "positions", "distance_bias", "cosines", "sines")),
+        ("embedding_norm", _Norm),
+        ("layers", POINTER(_Layer)),
+        ("epsilon", c_float),
+        *((name, c_int32) for name in ("n_layers", "hidden", "wide", "n_heads", "max_positions")),
+        *((name, c_int32) for name in ("activation", "pooling", "normalize")),
+    )
+
+
+class _Batch(Structure):
+    _fields_ = (("ids", _Ints), ("positions", _Ints), ("offsets", _Longs), ("n_texts", c_int32))
+
+
+def absence() -> str:
+    """Why no kernels can be used in this process; empty if they can.
+
+    Example:
+        >>> absence()  # doctest: +SKIP
+        ''
+    """
+    if settings.isa() == "none":
+        return "switched off by NEURALCORE_ISA=none"
+    if _library() is None:
+        return "not in this installation: there was no C++ compiler when it was built, or not on this platform"
+    return "" if choose_isa() else f"this CPU has none of the instruction sets {', '.join(compiled_isas()[:-1])}"
+
+
+def compiled_isas() -> Sequence[str]:
+    """The instruction sets that were compiled in, best first; empty without the library."""
+    library = _library()
+    return library.nc_compiled().decode().split() if library else ()
+
+
+def is_usable(isa: str) -> bool:
+    """Whether an instruction set was compiled in and this CPU has it."""
+    return bool(_find(isa))
+
+
+def choose_isa() -> str | None:
+    """The instruction set to use: the one that NEURALCORE_ISA names, else the best of this CPU; None for no kernels.
+
+    Raises:
+        ProviderUnavailable: the one that was named is not here.
+    """
+    forced = settings.isa()
+    usable = [name for name in compiled_isas() if is_usable(name)]
+    if forced and forced != "none" and forced not in usable:
+        reason = f"NEURALCORE_ISA asks for it; compiled: {', '.join(compiled_isas()) or 'none'}"
+        raise ProviderUnavailable(forced, usable, reason)
+    if forced:
+        return None if forced == "none" else forced
+    return next((name for name in usable if name != _PORTABLE), None)
+
+
+class NativeModel:
+    """A packed model, described to the library.
+
+    Args:
+        tensors: those of a packed file, checked (file.py); they stay mapped as long as this object lives.
+        about: what the file says besides.
+        pooling: how token vectors become one vector.
+        normalize: whether vectors have unit length.
+
+    Raises:
+        ProviderUnavailable: there are no kernels.
+    """
+
+    def __init__(
+        self,
+        tensors: Mapping[str, NDArray[Any]],
+        about: Mapping[str, Any],
+        pooling: PoolingStrategy,
+        *,
+        normalize: bool,
+    ) -> None:
+        isa = choose_isa()
+        if isa is None:
+            raise ProviderUnavailable("native", compiled_isas(), absence())
+        self.isa = isa
+        self._kernels = _find(isa)
+        self._tensors = tensors
+        self.n_words, self.hidden = tensors["words"].shape
+        self.pad_position: int | None = about["pad_position"]
+        # Rows of the tables of positions; those up to the pad position belong to no token that counts.
+        n_positions: int = about["max_positions"]
+        self.max_tokens = n_positions - (0 if self.pad_position is None else self.pad_position + 1)
+        self._layers = (_Layer * about["n_layers"])(*(self._layer(number) for number in range(about["n_layers"])))
+        self._model = _Model(
+            words=self._pointer("words"),
+            word_scale=self._pointer("word_scale"),
+            positions=self._pointer("positions"),
+            distance_bias=self._pointer("distance_bias"),
+            cosines=self._pointer("cosines"),
+            sines=self._pointer("sines"),
+            embedding_norm=self._norm("embedding_norm"),
+            layers=self._layers,
+            epsilon=about["epsilon"],
+            n_layers=about["n_layers"],
+            hidden=self.hidden,
+            wide=len(tensors["layers.0.up.bias"]),
+            n_heads=about["n_heads"],
+            max_positions=n_positions,
+            activation=ACTIVATIONS.index(about["activation"]),
+            pooling=_POOLINGS[pooling],
+            normalize=normalize,
+        )
+
+    def _layer(self, number: int) -> _Layer:
+        name = f"layers.{number}"
+        return _Layer(
+            *(self._product(f"{name}.{part}") for part in ("qkv", "out", "up", "gate", "down")),
+            attention_norm=self._norm(f"{name}.attention_norm"),
+            output_norm=self._norm(f"{name}.output_norm"),
+        )
+
+    def _product(self, name: str) -> _Product:
+        if f"{name}.weight" not in self._tensors:
+            return _Product()
+        n_panels, n_groups, width, depth = self._tensors[f"{name}.weight"].shape
+        parts = (self._pointer(f"{name}.{part}") for part in ("weight", "column_scale", "column_sum", "bias"))
+        return _Product(*parts, n_in=n_groups * depth, n_out=n_panels * width)
+
+    def _norm(self, name: str) -> _Norm:
+        return _Norm(self._pointer(f"{name}.weight"), self._pointer(f"{name}.bias"))
+
+    def _pointer(self, name: str) -> Any:
+        return _pointer_to(self._tensors[name]) if name in self._tensors else None
+
+    def workspace_bytes(self, n_tokens: int, longest: int, n_threads: int) -> int:
+        """Working memory of a run."""
+        library = _library()
+        assert library is not None
+        return int(library.nc_workspace_bytes(ctypes.byref(self._model), n_tokens, longest, n_threads)) + _ALIGNMENT
+
+    def encode(
+        self, tokens: TokenBatch, positions: NDArray[np.int32], workspace: NDArray[np.uint8], team: Team | None = None
+    ) -> Vectors:
+        """Vectors of texts; the GIL is free meanwhile.
+
+        Args:
+            tokens: none without tokens, ids below `n_words`, none longer than `max_tokens`.
+            positions: int32 (total,), rows of the table of positions.
+            workspace: at least `workspace_bytes`.
+            team: threads to share the work; None for the caller alone.
+
+        Returns:
+            float32 (n, hidden).
+
+        Raises:
+            InferenceError: a vector is not finite, or the team's threads cannot be started.
+        """
+        library = _library()
+        assert library is not None
+        out = np.empty((len(tokens), self.hidden), np.float32)
+        start = -workspace.ctypes.data % _ALIGNMENT
+        batch = _Batch(
+            _pointer_to(tokens.ids), _pointer_to(positions), _pointer_to(tokens.offsets), n_texts=len(tokens)
+        )
+        failed = library.nc_encode(
+            self._kernels,
+            ctypes.byref(self._model),
+            ctypes.byref(batch),
+            _pointer_to(out),
+            workspace.ctypes.data + start,
+            team.handle if team else None,
+        )
+        if failed and team:
+            raise InferenceError("native", f"{team.n_threads} threads cannot be started; pass threads=1")
+        if not np.isfinite(out).all():
+            raise InferenceError.not_finite(f"native {self.isa}")
+        return out
+
+
+class Team:
+    """Threads that share the work of one run; they start with the first one. While one caller has them, others do
+    without. The library takes them and gives them back, so that no signal handler can come between.
+
+    Args:
+        n_threads: the calling one included.
+
+    Raises:
+        MemoryError: there is none.
+    """
+
+    def __init__(self, n_threads: int) -> None:
+        library = _library()
+        assert library is not None
+        self._stop, self._free = library.nc_stop_team, library.nc_free_team
+        self.n_threads, self.handle = n_threads, library.nc_make_team(n_threads)
+        if not self.handle:
+            raise MemoryError("no memory for a team of threads")
+
+    def stop(self) -> None:
+        """Wait for who uses them, and end the threads; runs that come later do without. Twice is fine."""
+        self._stop(self.handle)
+
+    def __del__(self) -> None:
+        if handle := getattr(self, "handle", None):
+            self._free(handle)
+
+
+@cache
+def _library() -> Any:
+    """The library of this installation; None if it has none, or one of another version."""
+    path = _library_path()
+    if path is None:
+        return None
+    library = ctypes.CDLL(str(path))
+    if library.nc_abi_version() != _ABI_VERSION:
+        return None
+    library.nc_compiled.restype = c_char_p
+    library.nc_find.argtypes, library.nc_find.restype = [c_char_p], c_void_p
+    library.nc_workspace_bytes.argtypes = [POINTER(_Model), c_int64, c_int64, c_int32]
+    library.nc_workspace_bytes.restype = c_size_t
+    library.nc_make_team.argtypes, library.nc_make_team.restype = [c_int32], c_void_p
+    library.nc_stop_team.argtypes, library.nc_stop_team.restype = [c_void_p], None
+    library.nc_free_team.argtypes, library.nc_free_team.restype = [c_void_p], None
+    library.nc_encode.argtypes = [c_void_p, POINTER(_Model), POINTER(_Batch), _Floats, c_void_p, c_void_p]
+    library.nc_encode.restype = c_int32
+    return library
+
+
+def _library_path() -> Path | None:
+    """Beside this module or, where the package is installed in editable mode, in the package's second folder."""
+    import neuralcore.embedding as package
+
+    candidates = (Path(folder) / "native" / name for folder in package.__path__ for name in _FILES)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _find(isa: str) -> Any:
+    library = _library()
+    return library.nc_find(isa.encode()) if library else None
+
+
+def _pointer_to(array: NDArray[Any]) -> Any:
+    if not array.flags.c_contiguous:
+        raise ValueError("an array is not contiguous")
+    return ctypes.cast(array.ctypes.data, _POINTERS[array.dtype.name])

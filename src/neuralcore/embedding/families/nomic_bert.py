@@ -1,0 +1,133 @@
+"""NomicBERT (arXiv:2402.01613): nomic-embed-text. BERT with rotary positions and SwiGLU.
+
+Checkpoints come under two sets of names: those of the repository on the Hub (`encoder.layers.0.attn.Wqkv`, `n_embd`)
+and those of transformers >= 5 (`layers.0.self_attn.q_proj`, `hidden_size`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..documents import Document
+from .architecture import read_epsilon, read_heads, read_size, require
+from .checkpoint import Checkpoint
+from .post_norm import BERT_DEFAULTS
+from .reading import read_linear, read_norm, split
+from .stack import Array, Attention, Embeddings, Layer, Linear, Norms, Rotary, Stack
+
+_MOST_POSITIONS = 1 << 17
+_HUB_NAMES = {
+    "hidden_size": "n_embd",
+    "intermediate_size": "n_inner",
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "layer_norm_eps": "layer_norm_epsilon",
+}
+
+
+def defaults(config: Document) -> Mapping[str, Any]:
+    """Of `NomicBertConfig`. The class of its repository on the Hub, which has other words, has unknown ones."""
+    if any(key in config for key in _HUB_NAMES.values()):
+        return {}
+    own = {"vocab_size": 30528, "type_vocab_size": 2, "pad_token_id": 0, "hidden_act": "silu"}
+    return {**BERT_DEFAULTS, **own, "max_position_embeddings": 2048}
+
+
+def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
+    """See `families.read_stack`."""
+    _require_known(config)
+    names = {new: old if config.get(old) is not None else new for new, old in _HUB_NAMES.items()}
+    hidden, n_heads = read_heads(config, names["hidden_size"], names["num_attention_heads"])
+    wide, head_size = read_size(config, names["intermediate_size"]), hidden // n_heads
+    require({"head_dim": config.get("head_dim") or head_size}, head_dim=head_size)
+    if head_size % 2:
+        raise config.refused(names["num_attention_heads"], "heads of an even size, whose halves are rotated,")
+
+    def read_layer(number: int) -> Layer:
+        def linear(old: str, new: str, n_in: int, n_out: int) -> Linear:
+            both = f"encoder.layers.{number}.{old}", f"layers.{number}.{new}"
+            return read_linear(checkpoint, *both, n_in=n_in, n_out=n_out, bias=None)
+
+        def after(old: str, new: str) -> Norms:
+            norm = read_norm(checkpoint, f"encoder.layers.{number}.{old}", f"layers.{number}.{new}", size=hidden)
+            return Norms(after=norm)
+
+        packed = f"encoder.layers.{number}.attn.Wqkv.weight" in checkpoint
+        query, key, value = (
+            split(linear("attn.Wqkv", "", hidden, 3 * hidden), hidden, hidden, hidden)
+            if packed
+            else [linear("", f"self_attn.{part}_proj", hidden, hidden) for part in "qkv"]
+        )
+        return Layer(
+            query=query,
+            key=key,
+            value=value,
+            out=linear("attn.out_proj", "self_attn.o_proj", hidden, hidden),
+            attention_norms=after("norm1", "post_attention_layernorm"),
+            up=linear("mlp.fc11", "mlp.up_proj", hidden, wide),
+            gate=linear("mlp.fc12", "mlp.gate_proj", hidden, wide),
+            down=linear("mlp.fc2", "mlp.down_proj", wide, hidden),
+            feed_forward_norms=after("norm2", "post_mlp_layernorm"),
+        )
+
+    def read_embeddings() -> Embeddings:
+        norm = read_norm(checkpoint, "emb_ln", "embeddings.LayerNorm", size=hidden)
+        return Embeddings(words=_read_words(config, checkpoint, hidden), norm=norm)
+
+    rotary = Rotary(_theta(config), head_size)
+    attention = Attention(
+        n_heads=n_heads, n_key_heads=n_heads, head_size=head_size, scale=head_size**-0.5, rotary=rotary
+    )
+    return Stack(
+        hidden=hidden,
+        wide=wide,
+        max_positions=_n_positions(config),
+        epsilon=read_epsilon(config, names["layer_norm_eps"]),
+        activation="silu",
+        gated=True,
+        attentions=(attention,) * read_size(config, names["num_hidden_layers"]),
+        read_embeddings=read_embeddings,
+        read_layer=read_layer,
+    )
+
+
+def _require_known(config: Document) -> None:
+    """Refuse variants that would be computed wrongly; the Hub's own class has defaults that are other variants."""
+    if "n_embd" in config:
+        for key in ("activation_function", "rotary_emb_fraction"):
+            if config.get(key) is None:
+                raise config.refused(key, "a value")
+    require(config, prenorm=False, rotary_emb_fraction=1.0, rotary_emb_interleaved=False, num_experts=0)
+    require(config, parallel_block=False, causal=False, use_rms_norm=False, rotary_emb_scale_base=None)
+    require(config, activation_function="swiglu", hidden_act="silu")
+
+
+def _theta(config: Document) -> float:
+    """The base of the angles. transformers 5 reads it from three places, in this order; the fourth is the Hub's own."""
+    require(config, rope_scaling=None)
+    rope = config.section("rope_parameters")
+    require(rope, rope_type="default", partial_rotary_factor=1.0)
+    old = config.number("rope_theta", config.number("rotary_emb_base", 1000.0, least=1), least=1)
+    return float(rope.number("rope_theta", old, least=1))
+
+
+def _n_positions(config: Document) -> int:
+    keys = ["n_positions", "max_position_embeddings"]
+    if config.number("rotary_scaling_factor", None):  # stretches the angles beyond the trained length: not built
+        keys = ["max_trained_positions"]
+    found = [config.integer(key, 0, least=1, most=_MOST_POSITIONS) for key in keys]
+    return max(found) or 2048
+
+
+def _read_words(config: Document, checkpoint: Checkpoint, hidden: int) -> Array:
+    """The word table, which may be filled up with rows that no word has; the embedding of token type 0 is added."""
+    name, n_words = "embeddings.word_embeddings.weight", read_size(config, "vocab_size")
+    words = checkpoint.read(name, shape=(-1, hidden))
+    if len(words) < n_words:
+        raise checkpoint.refused(name, f"{n_words} rows or more, by config.json's vocab_size", f"{len(words)}")
+    if "embeddings.token_type_embeddings.weight" in checkpoint:
+        n_segments = read_size(config, "type_vocab_size", 2)
+        segments = checkpoint.read("embeddings.token_type_embeddings.weight", shape=(n_segments, hidden))
+        words += segments[0]  # one text is one segment, always of type 0
+    return words

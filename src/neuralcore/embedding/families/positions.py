@@ -1,0 +1,91 @@
+"""Where tokens stand, and how many an architecture has positions for: the one place that knows."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..documents import Document
+
+UNLIMITED = 1_000_000
+"""Stands for no limit; tokenizers without one say 1e30."""
+
+# Families that count positions from the one after the pad token's, with the id of that token where config.json says
+# none: create_position_ids_from_input_ids of transformers 5, and the defaults of its configurations.
+_PAD_DEFAULTS = {
+    "camembert": 1,
+    "data2vec-text": 1,
+    "esm": None,
+    "ibert": 1,
+    "layoutlmv3": 1,
+    "lilt": 0,
+    "longformer": 1,
+    "luke": 1,
+    "markuplm": 0,
+    "roberta": 1,
+    "roberta-prelayernorm": 1,
+    "xlm-roberta": 1,
+    "xlm-roberta-xl": 1,
+    "xmod": 1,
+}
+_MPNET_PAD_ID = 1  # of the position table, whatever pad_token_id says
+_LIMITS = ("max_position_embeddings", "n_positions")  # xlnet writes -1 for no limit
+
+
+def count_positions(architecture: Document) -> int:
+    """The most tokens of one text, special tokens included; `UNLIMITED` where nothing says so.
+
+    Args:
+        architecture: config.json.
+
+    Raises:
+        ModelCorrupt: a limit is no number, or leaves no position for a token.
+    """
+    limits = {key: architecture.integer(key, None, least=-1) for key in _LIMITS}
+    rows = max((number for number in limits.values() if number and number > 0), default=None)
+    if rows is None:
+        return UNLIMITED
+    pad_id = pad_position(architecture)
+    first = 0 if pad_id is None else pad_id + 1
+    if rows <= first:
+        key = next(key for key, number in limits.items() if number == rows)
+        raise architecture.refused(key, f"more than the {first} positions before the first token's")
+    return rows - first
+
+
+def pad_position(architecture: Document) -> int | None:
+    """The pad token's id and position, in a family that counts positions from the next one; None in another.
+
+    Args:
+        architecture: config.json.
+
+    Raises:
+        ModelCorrupt: the id is no number.
+    """
+    family = architecture.text("model_type", "")
+    if family == "mpnet":
+        return _MPNET_PAD_ID
+    if family not in _PAD_DEFAULTS:
+        return None
+    return architecture.integer("pad_token_id", _PAD_DEFAULTS[family])
+
+
+def position_ids(ids: NDArray[np.int32], offsets: NDArray[np.int64], pad_position: int | None) -> NDArray[np.int32]:
+    """Rows of the table of positions, for the tokens of several texts.
+
+    Args:
+        ids: int32 (total,), all texts' token ids.
+        offsets: int64 (n + 1,), where texts begin and end.
+        pad_position: None where positions count from 0; else they count from the one after it, and tokens of this id
+            have this position and are not counted, as in MPNet.
+
+    Returns:
+        int32 (total,).
+    """
+    lengths = np.diff(offsets)
+    if pad_position is None:
+        return (np.arange(len(ids)) - np.repeat(offsets[:-1], lengths)).astype(np.int32)
+    counted = ids != pad_position
+    running = np.cumsum(counted)
+    before = np.concatenate([[0], running])[offsets[:-1]]
+    return (np.where(counted, running - np.repeat(before, lengths), 0) + pad_position).astype(np.int32)

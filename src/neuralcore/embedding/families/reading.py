@@ -1,0 +1,47 @@
+"""What most families read alike: products and norms by the names of their tensors."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .checkpoint import Checkpoint
+from .stack import Array, Linear, Norm
+
+
+def read_linear(checkpoint: Checkpoint, *names: str, n_in: int, n_out: int, bias: bool | None = True) -> Linear:
+    """A product, whose weight a checkpoint keeps as (out, in).
+
+    Args:
+        checkpoint: the weights.
+        names: what it goes by, in old and new checkpoints, without ".weight".
+        n_in: inputs.
+        n_out: outputs.
+        bias: whether it has one; None where only the checkpoint tells.
+    """
+    weights, biases = ([f"{name}.{part}" for name in names] for part in ("weight", "bias"))
+    weight = checkpoint.read(*weights, shape=(n_out, n_in))
+    has_bias = any(name in checkpoint for name in biases) if bias is None else bias
+    return Linear(weight.T, checkpoint.read(*biases, shape=(n_out,)) if has_bias else None)
+
+
+def read_norm(checkpoint: Checkpoint, *names: str, size: int, bias: bool = True, plus_one: bool = False) -> Norm:
+    """A norm's weight and bias.
+
+    Args:
+        checkpoint: the weights.
+        names: what it goes by, in old and new checkpoints, without ".weight".
+        size: components of what it scales.
+        bias: whether it has one.
+        plus_one: whether it multiplies by 1 + weight.
+    """
+    weights, biases = ([f"{name}.{part}" for name in names] for part in ("weight", "bias"))
+    weight = checkpoint.read(*weights, shape=(size,))
+    weight = weight + np.float32(1) if plus_one else weight
+    return Norm(weight, checkpoint.read(*biases, shape=(size,)) if bias else None)
+
+
+def split(linear: Linear, *sizes: int) -> list[Linear]:
+    """The products that lie side by side in one, by their numbers of outputs."""
+    ends = np.cumsum(sizes)[:-1]
+    biases: list[Array] | list[None] = [None] * len(sizes) if linear.bias is None else np.split(linear.bias, ends)
+    return [Linear(weight, bias) for weight, bias in zip(np.split(linear.weight, ends, axis=1), biases, strict=True)]

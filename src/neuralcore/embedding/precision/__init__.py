@@ -1,0 +1,1 @@
+"""A model in another precision: made, compared, kept or refused."""
