@@ -1,86 +1,72 @@
-"""Other ways to write attention, to measure beside the one that is built. They replace `attention` of the builder."""
+"""Other ways to write attention, to measure beside the one that is written; of models without rotary positions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
-from typing import Any
 
 import numpy as np
 from onnx import TensorProto
 
-from neuralcore.embedding.backends.onnx import write as build
+from neuralcore.embedding.backends.onnx.write import encoder
+from neuralcore.embedding.backends.onnx.write.attention import Scores
 from neuralcore.embedding.backends.onnx.write.graph import MICROSOFT, GraphWriter
-from neuralcore.embedding.backends.onnx.write.layers import MASKED
-from neuralcore.embedding.families.checkpoint import Checkpoint
+from neuralcore.embedding.backends.onnx.write.parts import MASKED, dense
+from neuralcore.embedding.families.stack import Layer, Linear, Stack
 
-Attention = Callable[[GraphWriter, Checkpoint, Mapping[str, Any], str, str, str, str], str]
-
-_PARTS = {"bert": ("query", "key", "value"), "mpnet": ("q", "k", "v")}
-FAMILIES = tuple(_PARTS)
-"""Each `model_type` whose attention is known here."""
+Attention = Callable[[GraphWriter, Stack, int, Layer, str, Scores], str]
 
 
 @contextmanager
-def attention_as(form: Attention | None, family: str) -> Iterator[None]:
-    """Build models of a family with another attention, for a while; None leaves it as it is."""
-    module = import_module(f"{build.__name__}.{family}")
-    built = module._attention
-
-    def other(
-        graph: GraphWriter, checkpoint: Checkpoint, architecture: Mapping[str, Any], name: str, x: str, mask: str,
-        bias: str = "",
-    ) -> str:  # fmt: skip
-        assert form is not None
-        return form(graph, checkpoint, architecture, name, x, mask, bias)
-
-    setattr(module, "_attention", other if form else built)  # noqa: B010 - mypy knows the function that stands there
+def attention_as(form: Attention | None) -> Iterator[None]:
+    """Write models with another attention, for a while; None leaves it as it is."""
+    written = encoder.write_attention  # type: ignore[attr-defined]
+    setattr(encoder, "write_attention", form or written)  # noqa: B010 - mypy knows the function that stands there
     try:
         yield
     finally:
-        setattr(module, "_attention", built)  # noqa: B010
+        setattr(encoder, "write_attention", written)  # noqa: B010
 
 
-def one_operator(
-    graph: GraphWriter, checkpoint: Checkpoint, architecture: Mapping[str, Any], name: str, x: str, mask: str, bias: str
-) -> str:
+def one_operator(graph: GraphWriter, stack: Stack, number: int, layer: Layer, x: str, scores: Scores) -> str:
     """One operator for the projections, too."""
-    size, n_heads = architecture["hidden_size"], architecture["num_attention_heads"]
-    names = [f"{name}.{part}" for part in _PARTS[architecture["model_type"]]]
-    weight = np.concatenate([checkpoint.read(f"{part}.weight", shape=(size, size)).T for part in names], axis=1)
-    added = np.concatenate([checkpoint.read(f"{part}.bias", shape=(size,)) for part in names])
-    tensors = graph.tensor(f"{name}.weight", weight), graph.tensor(f"{name}.bias", added)
-    inputs = [x, *tensors, mask, "", bias] if bias else [x, *tensors, mask]
-    return graph.node("Attention", *inputs, domain=MICROSOFT, num_heads=n_heads, mask_filter_value=MASKED)
+    name, attention, parts = f"layers.{number}", stack.attentions[number], (layer.query, layer.key, layer.value)
+    if attention.rotary:
+        raise SystemExit("another form of attention is known for models without rotary positions only")
+    weight = np.concatenate([part.weight for part in parts], axis=1)
+    added = np.concatenate([part.bias for part in parts if part.bias is not None])
+    tensors = graph.tensor(f"{name}.qkv.weight", weight), graph.tensor(f"{name}.qkv.bias", added)
+    bias = scores.added(attention.window)
+    inputs = [x, *tensors, scores.mask, "", bias] if bias else [x, *tensors, scores.mask]
+    attended = graph.node("Attention", *inputs, domain=MICROSOFT, num_heads=attention.n_heads, mask_filter_value=MASKED)
+    return dense(graph, attended, f"{name}.out", layer.out)
 
 
-def plain_operators(
-    graph: GraphWriter, checkpoint: Checkpoint, architecture: Mapping[str, Any], name: str, x: str, mask: str, bias: str
-) -> str:
+def plain_operators(graph: GraphWriter, stack: Stack, number: int, layer: Layer, x: str, scores: Scores) -> str:
     """Products, additions and Softmax, with as few additions as can be.
 
     The keys' bias adds the same to all scores of a query, and softmax takes it away again: it is left out.
     """
-    n_heads = architecture["num_attention_heads"]
-    scale = np.float32((architecture["hidden_size"] // n_heads) ** -0.5)
+    name, attention = f"layers.{number}", stack.attentions[number]
+    if attention.rotary:
+        raise SystemExit("another form of attention is known for models without rotary positions only")
+    scale = np.float32(attention.scale)
 
-    def heads(part: str, perm: Sequence[int], scale: np.float32, *, biased: bool) -> str:
-        size = architecture["hidden_size"]
-        weight = checkpoint.read(f"{name}.{part}.weight", shape=(size, size)).T * scale
-        added = checkpoint.read(f"{name}.{part}.bias", shape=(size,)) * scale if biased else None
-        split = graph.node("Reshape", graph.dense(x, f"{name}.{part}", weight, added), graph.ints(0, 0, n_heads, -1))
-        return graph.node("Transpose", split, perm=perm)
+    def heads(part: str, linear: Linear, perm: Sequence[int]) -> str:
+        projected = graph.dense(x, f"{name}.{part}", linear.weight, linear.bias)
+        return graph.node(
+            "Transpose", graph.node("Reshape", projected, graph.ints(0, 0, attention.n_heads, -1)), perm=perm
+        )
 
-    names = _PARTS[architecture["model_type"]]
-    query = heads(names[0], (0, 2, 1, 3), scale, biased=True)
-    key = heads(names[1], (0, 2, 3, 1), np.float32(1), biased=False)
-    value = heads(names[2], (0, 2, 1, 3), np.float32(1), biased=True)
-    scores = graph.node("Add", graph.node("MatMul", query, key), _added_mask(graph, mask))
-    scores = graph.node("Add", scores, bias) if bias else scores
-    attended = graph.node("MatMul", graph.node("Softmax", scores, axis=-1), value)
+    scaled = None if layer.query.bias is None else layer.query.bias * scale
+    query = heads("query", Linear(layer.query.weight * scale, scaled), (0, 2, 1, 3))
+    key, value = heads("key", Linear(layer.key.weight), (0, 2, 3, 1)), heads("value", layer.value, (0, 2, 1, 3))
+    weights = graph.node("Add", graph.node("MatMul", query, key), _added_mask(graph, scores.mask))
+    bias = scores.added(attention.window)
+    weights = graph.node("Add", weights, bias) if bias else weights
+    attended = graph.node("MatMul", graph.node("Softmax", weights, axis=-1), value)
     together = graph.node("Transpose", attended, perm=[0, 2, 1, 3])
-    return graph.node("Reshape", together, graph.ints(0, 0, -1))
+    return dense(graph, graph.node("Reshape", together, graph.ints(0, 0, -1)), f"{name}.out", layer.out)
 
 
 def _added_mask(graph: GraphWriter, mask: str) -> str:
@@ -91,7 +77,7 @@ def _added_mask(graph: GraphWriter, mask: str) -> str:
 
 
 ATTENTION: dict[str, Attention | None] = {
-    "as built": None,
+    "as written": None,
     "one operator": one_operator,
     "plain operators": plain_operators,
 }

@@ -20,10 +20,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from neuralcore.embedding.backends.onnx import write as build
+from neuralcore.embedding.backends.onnx.write import write_onnx
 from neuralcore.embedding.store.folder import ModelFolder
 
-from .graph_forms import ATTENTION, FAMILIES, attention_as
+from .graph_forms import ATTENTION, attention_as
 from .machine import cpu_model, keep_to_cores
 from .models import find_config, find_folder
 from .report import print_table, seconds, show_progress
@@ -37,12 +37,12 @@ class Form:
     """One way: an attention of `graph_forms`, and fusions that ONNX Runtime shall leave out."""
 
     name: str
-    attention: str = "as built"
+    attention: str = "as written"
     disabled: tuple[str, ...] = ("SkipLayerNormFusion",)
 
 
 FORMS = (
-    Form("as built"),
+    Form("as written"),
     Form("attention in one operator", "one operator"),
     Form("attention of plain operators", "plain operators"),
     Form("SkipLayerNormalization", disabled=()),
@@ -77,13 +77,10 @@ def _parse_args() -> argparse.Namespace:
 def _open(form: Form, model: str, folder: Path, args: argparse.Namespace) -> list[ort.InferenceSession]:
     show_progress(f"building {form.name}")
     source = ModelFolder(find_folder(model))
-    family = source.architecture.get("model_type")
-    if family not in FAMILIES:
-        raise SystemExit(f"{model} is of the family {family}; other forms are known for {' and '.join(FAMILIES)}")
     folder.mkdir()
     path = folder / "model.onnx"
-    with attention_as(ATTENTION[form.attention], family):
-        build.build_onnx(source.path / "model.safetensors", source.architecture, find_config(model), path)
+    with attention_as(ATTENTION[form.attention]):
+        write_onnx(source.stack(), find_config(model), path)
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.enable_mem_pattern = False

@@ -70,11 +70,11 @@ def _sharded(folder: Path) -> Path:
 
 
 def _of_graph(folder: Path) -> Path:
-    from neuralcore.embedding.backends.onnx.write import build_onnx
+    from neuralcore.embedding.backends.onnx.write import write_onnx
     from neuralcore.embedding.store.folder import ModelFolder
 
     model = ModelFolder(_plain(folder))
-    build_onnx(folder / "model.safetensors", model.architecture, model.config(), folder / "model.onnx")
+    write_onnx(model.stack(), model.config(), folder / "model.onnx")
     (folder / "model.safetensors").unlink()
     return folder
 

@@ -16,6 +16,7 @@ from neuralcore.embedding.backends.native.pack import pack_model
 from neuralcore.embedding.config import ModelConfig
 from neuralcore.embedding.errors import InferenceError, ModelCorrupt
 from tests import checkpoints
+from tests.stacks import stack_of
 from tests.tokens import token_batch
 
 WRONG: tuple[Any, ...] = (
@@ -40,7 +41,7 @@ class Packed:
         """A random model of a family, packed."""
         maker, path = checkpoints.MAKERS[family](checkpoints.SEEDS[family]), folder / f"{family}.safetensors"
         ids = np.random.default_rng(9).integers(2, checkpoints.VOCABULARY, (8, 20))
-        pack_model(maker.save(folder), maker.architecture, token_batch(list(ids)), path)
+        pack_model(stack_of(maker.save(folder), maker.architecture), token_batch(list(ids)), path)
         return cls.read(family, path.read_bytes())
 
     @classmethod

@@ -10,11 +10,12 @@ import onnx
 import pytest
 
 from neuralcore.embedding import EmbeddingEngine
-from neuralcore.embedding.backends.onnx.write import build_onnx
+from neuralcore.embedding.backends.onnx.write import write_onnx
 from neuralcore.embedding.convert import convert_model
 from neuralcore.embedding.store import make_store
 from neuralcore.embedding.store.folder import ModelFolder
 from tests.altered_folders import TEXTS, groups
+from tests.stacks import stack_of
 
 ALL = {f"{group}/{folder.name}": (group, folder) for group, folders in groups().items() for folder in folders}
 BOUND, BOUND_OF_UNIT_LENGTH = 5e-6, 1e-6
@@ -52,8 +53,10 @@ def test_vectors_are_those_of_sentence_transformers(tmp_path, name):
 def test_onnx_file_that_is_used_where_it_lies_obeys_the_same_steps(tmp_path, folder):
     written = folder.write(tmp_path / "model")
     model = ModelFolder(written)
-    build_onnx(
-        model.safetensors_path, model.architecture, replace(model.config(), normalize=False), written / "model.onnx"
+    write_onnx(
+        stack_of(model.safetensors_path, model.architecture),
+        replace(model.config(), normalize=False),
+        written / "model.onnx",
     )
     model.safetensors_path.unlink()
     compare(written, "steps", folder, tmp_path / "cache")
@@ -96,7 +99,7 @@ def test_graph_that_makes_a_sentence_itself_is_believed_where_no_file_says_how_t
     folder = by_name["plain"].write(tmp_path / "model")
     model = ModelFolder(folder)
     config = replace(model.config(), pooling="cls", normalize=True)
-    build_onnx(model.safetensors_path, model.architecture, config, folder / "model.onnx")
+    write_onnx(stack_of(model.safetensors_path, model.architecture), config, folder / "model.onnx")
     graph = onnx.load(folder / "model.onnx", load_external_data=False)
     assert {output.name for output in graph.graph.output} == {"last_hidden_state", "sentence_embedding"}
     del graph.metadata_props[:]  # as if another program had made it

@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from neuralcore.embedding import EmbeddingEngine
-from neuralcore.embedding.backends.native.families import read_stack
 from neuralcore.embedding.backends.native.pack import pack_model
-from neuralcore.embedding.backends.onnx.write import build_onnx
-from neuralcore.embedding.documents import Document, read_object
+from neuralcore.embedding.backends.onnx.write import write_onnx
+from neuralcore.embedding.documents import Document
 from neuralcore.embedding.errors import EmbeddingError, ModelCorrupt, UnsupportedModel
-from neuralcore.embedding.families.architecture import CLASS_DEFAULTS, complete
+from neuralcore.embedding.families import MODEL_TYPES, complete
 from neuralcore.embedding.families.checkpoint import Checkpoint, checkpoint_sha256
 from neuralcore.embedding.families.tensor_file import TensorFile
 from neuralcore.embedding.types import TokenBatch
 from tests import checkpoints, tensor_files, tiny_model
-from tests.checkpoints import HIDDEN, MAKERS, SEEDS, batches, bert, mpnet, nomic_transformers
+from tests.checkpoints import HIDDEN, MAKERS, N_LAYERS, SEEDS, batches, bert, mpnet, nomic_transformers
 from tests.golden import hidden_states
+from tests.stacks import stack_of
 from tests.test_graphs import CLOSE, build, configuration, run
 
 OLD_NAMES = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
@@ -52,21 +52,30 @@ def test_layer_norms_may_go_by_the_names_of_tensorflow(name, tmp_path):
     renamed = replace(whole, tensors=in_old_names(whole.tensors))
     assert renamed.tensors.keys() != whole.tensors.keys()
     assert_golden(build(renamed, tmp_path), name)
-    stacks = [read_stack(Checkpoint(checkpoint.save(tmp_path)), read_object(tmp_path / "config.json"))
-              for checkpoint in (renamed, whole)]  # fmt: skip
-    for layer, same in zip(stacks[0].layers, stacks[1].layers, strict=True):
-        np.testing.assert_array_equal(layer.output_norm.weight, same.output_norm.weight)
-        np.testing.assert_array_equal(layer.output_norm.bias, same.output_norm.bias)
+    for number in range(N_LAYERS):
+        norms = [
+            stack_of(checkpoint.save(tmp_path), checkpoint.architecture).read_layer(number).feed_forward_norms.after
+            for checkpoint in (renamed, whole)
+        ]
+        np.testing.assert_array_equal(norms[0].weight, norms[1].weight)
+        np.testing.assert_array_equal(norms[0].bias, norms[1].bias)
+
+
+def defaults_of(kind):
+    return {
+        key: value
+        for key, value in complete(Document(Path("config.json"), {"model_type": kind})).items()
+        if key != "model_type"
+    }
 
 
 @pytest.mark.parametrize("name", ["bert", "mpnet", "nomic_transformers"])
 def test_keys_that_config_leaves_out_have_the_defaults_of_the_class(name, tmp_path):
     whole = MAKERS[name](SEEDS[name])
-    defaults = CLASS_DEFAULTS[whole.architecture["model_type"]]
+    defaults = defaults_of(whole.architecture["model_type"])
     kept = {key: value for key, value in whole.architecture.items() if defaults.get(key) != value}
     assert {"layer_norm_eps", "hidden_act"} <= whole.architecture.keys() - kept.keys()
     assert_golden(build(replace(whole, architecture=kept), tmp_path), name)
-    read_stack(Checkpoint(tmp_path / "model.safetensors"), read_object(tmp_path / "config.json"))
 
 
 def test_size_that_config_leaves_out_is_told_from_damage(tmp_path):
@@ -78,11 +87,15 @@ def test_size_that_config_leaves_out_is_told_from_damage(tmp_path):
 
 @pytest.mark.full
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", CLASS_DEFAULTS)
+@pytest.mark.parametrize("kind", MODEL_TYPES)
 def test_defaults_are_those_of_transformers(kind):
     transformers = pytest.importorskip("transformers")
     reference = transformers.AutoConfig.for_model(kind)
-    assert CLASS_DEFAULTS[kind] == {key: getattr(reference, key) for key in CLASS_DEFAULTS[kind]}
+    assert defaults_of(kind) == {key: getattr(reference, key) for key in defaults_of(kind)}
+
+
+def build_at(path, checkpoint):
+    write_onnx(stack_of(path, checkpoint.architecture), configuration(), path.with_name("model.onnx"))
 
 
 WRONG = [0, -3, 2.5, "12", [12], {}, True, 2**40, float("nan")]
@@ -100,7 +113,9 @@ def test_value_of_the_wrong_type_is_refused_by_its_key(name, tmp_path):
             if key == "rotary_emb_base" and value in (2.5, 2**40):
                 continue  # which it may be
             with pytest.raises(EmbeddingError) as caught:
-                build_onnx(path, whole.but(**{key: value}).architecture, configuration(), tmp_path / "model.onnx")
+                write_onnx(
+                    stack_of(path, whole.but(**{key: value}).architecture), configuration(), tmp_path / "model.onnx"
+                )
             assert key in str(caught.value), (key, value)
             if isinstance(caught.value, ModelCorrupt):
                 assert caught.value.path == str(tmp_path / "config.json")
@@ -143,7 +158,7 @@ def test_checkpoint_in_several_files_is_read_as_one(name, tmp_path):
     whole = MAKERS[name](SEEDS[name])
     path = tensor_files.save_shards(tmp_path, whole.tensors)
     assert len(list(tmp_path.glob("*.safetensors"))) == 3
-    build_onnx(path, whole.architecture, configuration(), tmp_path / "model.onnx")
+    write_onnx(stack_of(path, whole.architecture), configuration(), tmp_path / "model.onnx")
     assert_golden(tmp_path / "model.onnx", name)
 
 
@@ -156,7 +171,7 @@ def test_old_names_prefixes_shards_and_heads_together(prefix, tmp_path):
         "cls.predictions.bias": np.ones(9),
     }
     path = tensor_files.save_shards(tmp_path, {**tensors, **heads}, n_shards=5)
-    build_onnx(path, whole.architecture, configuration(), tmp_path / "model.onnx")
+    write_onnx(stack_of(path, whole.architecture), configuration(), tmp_path / "model.onnx")
     assert_golden(tmp_path / "model.onnx", "bert")
 
 
@@ -209,7 +224,7 @@ def test_tensor_that_the_index_forgot_is_found_as_transformers_finds_it(tmp_path
     index = json.loads(path.read_text())
     del index["weight_map"]["encoder.layer.1.output.dense.bias"]
     path.write_text(json.dumps(index))
-    build_onnx(path, whole.architecture, configuration(), tmp_path / "model.onnx")
+    write_onnx(stack_of(path, whole.architecture), configuration(), tmp_path / "model.onnx")
     assert_golden(tmp_path / "model.onnx", "bert")
 
 
@@ -236,10 +251,10 @@ def test_engine_of_shards_is_that_of_one_file_and_its_weights_are_all_of_them(tm
 def test_native_packing_reads_shards(tmp_path):
     whole = bert(3)
     tokens = _tokens()
-    pack_model(whole.save(tmp_path), whole.architecture, tokens, tmp_path / "one.packed")
+    pack_model(stack_of(whole.save(tmp_path), whole.architecture), tokens, tmp_path / "one.packed")
     (tmp_path / "model.safetensors").unlink()
     path = tensor_files.save_shards(tmp_path, whole.tensors)
-    pack_model(path, whole.architecture, tokens, tmp_path / "shards.packed")
+    pack_model(stack_of(path, whole.architecture), tokens, tmp_path / "shards.packed")
     assert (tmp_path / "one.packed").read_bytes() == (tmp_path / "shards.packed").read_bytes()
 
 
@@ -275,7 +290,7 @@ def test_mixed_precisions_become_float32(tmp_path):
             tensors[name] = code, list(values.shape), values.astype(kind).tobytes()
             cut[name] = values.astype(kind).astype(np.float32)
     path = tensor_files.write(tmp_path / "mixed.safetensors", tensors)
-    build_onnx(path, plain.architecture, configuration(), tmp_path / "mixed.onnx")
+    write_onnx(stack_of(path, plain.architecture), configuration(), tmp_path / "mixed.onnx")
     expected = build(replace(plain, tensors=cut), tmp_path)
     ids, mask = batches("bert")["ragged"]
     states = [run(graph, ids, mask)["last_hidden_state"] for graph in (tmp_path / "mixed.onnx", expected)]
@@ -289,7 +304,7 @@ def test_integers_for_weights_are_not_supported_and_not_called_damage(tmp_path):
     tensors[name] = "I8", tensors[name][1], bytes(len(tensors[name][2]) // 4)
     path = tensor_files.write(tmp_path / "model.safetensors", tensors)
     with pytest.raises(UnsupportedModel, match=f"{name} holds I8"):
-        build_onnx(path, plain.architecture, configuration(), tmp_path / "model.onnx")
+        write_onnx(stack_of(path, plain.architecture), configuration(), tmp_path / "model.onnx")
 
 
 ONE = {"a": ("F32", [2, 3], bytes(24)), "b": ("I64", [1], bytes(8))}

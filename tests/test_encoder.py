@@ -11,11 +11,12 @@ import pytest
 
 from neuralcore.embedding.backends.onnx.encoder import OnnxEncoder
 from neuralcore.embedding.backends.onnx.session import OnnxSession
-from neuralcore.embedding.backends.onnx.write import build_onnx
+from neuralcore.embedding.backends.onnx.write import write_onnx
 from neuralcore.embedding.config import ModelConfig, PoolingStrategy
 from neuralcore.embedding.errors import InferenceError, InputError, OutOfMemory
 from tests import golden
 from tests.checkpoints import HIDDEN, SEEDS, VOCABULARY, batches, bert
+from tests.stacks import stack_of
 from tests.tokens import token_batch
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +34,7 @@ def random_rows(lengths=LENGTHS, seed=0) -> list[np.ndarray]:
 def model(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("bert")
     checkpoint = bert(SEEDS["bert"])
-    build_onnx(checkpoint.save(folder), checkpoint.architecture, CONFIG, folder / "model.onnx")
+    write_onnx(stack_of(checkpoint.save(folder), checkpoint.architecture), CONFIG, folder / "model.onnx")
     return folder / "model.onnx"
 
 
@@ -328,7 +329,7 @@ def test_pooling_outside_the_graph_equals_pooling_inside(strategy, normalized, m
     """`model` pools otherwise than the configuration asks for, so its token vectors are pooled in numpy."""
     config = ModelConfig(name="x", dimension=HIDDEN, max_tokens=64, pooling=strategy, normalize=normalized)
     checkpoint = bert(SEEDS["bert"])
-    build_onnx(checkpoint.save(tmp_path), checkpoint.architecture, config, tmp_path / "model.onnx")
+    write_onnx(stack_of(checkpoint.save(tmp_path), checkpoint.architecture), config, tmp_path / "model.onnx")
     tokens = token_batch(random_rows())
     inside, outside = (OnnxEncoder(path, config).encode(tokens) for path in (tmp_path / "model.onnx", model))
     np.testing.assert_allclose(outside, inside, atol=CLOSE, rtol=0)

@@ -13,10 +13,11 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper
 from neuralcore.embedding import EmbeddingEngine, detect_quantization, quantize_model
 from neuralcore.embedding.backends.onnx.external_data import MESSAGES, external_files, external_names
 from neuralcore.embedding.backends.onnx.graph_file import load_weights, read_graph, weights_sha256
-from neuralcore.embedding.backends.onnx.write import build_onnx
+from neuralcore.embedding.backends.onnx.write import write_onnx
 from neuralcore.embedding.errors import ModelCorrupt
 from neuralcore.embedding.store.folder import ModelFolder
 from tests import linked_folders, tiny_model
+from tests.stacks import stack_of
 
 TEXT = "the cat sat on the mat"
 OUTSIDE = [
@@ -35,7 +36,7 @@ def onnx_folder(tmp_path_factory):
     """A model folder with a graph, its weights beside it, and no checkpoint."""
     folder = tiny_model.write(tmp_path_factory.mktemp("external") / "model")
     model = ModelFolder(folder)
-    build_onnx(folder / "model.safetensors", model.architecture, model.config(), folder / "model.onnx")
+    write_onnx(stack_of(folder / "model.safetensors", model.architecture), model.config(), folder / "model.onnx")
     (folder / "model.safetensors").unlink()
     return folder
 

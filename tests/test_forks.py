@@ -17,12 +17,13 @@ from neuralcore.embedding.backends.native.kernels import absence
 from neuralcore.embedding.backends.native.pack import pack_model
 from neuralcore.embedding.backends.onnx import encoder
 from neuralcore.embedding.backends.onnx.encoder import OnnxEncoder
-from neuralcore.embedding.backends.onnx.write import build_onnx
+from neuralcore.embedding.backends.onnx.write import write_onnx
 from neuralcore.embedding.config import ModelConfig
 from neuralcore.embedding.forks import reset_in_children
 from tests import checkpoints
 from tests.children import run_in_child
 from tests.disturbances import call_together, check_in_child, eager_switching, interrupt, kept_busy
+from tests.stacks import stack_of
 from tests.tokens import token_batch
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")
@@ -43,8 +44,8 @@ def files(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("bert")
     maker = checkpoints.bert(11)
     checkpoint = maker.save(folder)
-    build_onnx(checkpoint, maker.architecture, CONFIG, folder / "model.onnx")
-    pack_model(checkpoint, maker.architecture, MANY, folder / "packed.safetensors")
+    write_onnx(stack_of(checkpoint, maker.architecture), CONFIG, folder / "model.onnx")
+    pack_model(stack_of(checkpoint, maker.architecture), MANY, folder / "packed.safetensors")
     return {"onnx": folder / "model.onnx", "native": folder / "packed.safetensors"}
 
 

@@ -9,9 +9,10 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from neuralcore.embedding import ModelConfig, UnsupportedModel, quantize_model
-from neuralcore.embedding.backends.onnx.write import build_onnx
+from neuralcore.embedding.backends.onnx.write import write_onnx
 from tests import foreign_graphs, tiny_model
 from tests.checkpoints import HIDDEN, bert
+from tests.stacks import stack_of
 
 FEEDS = {"input_ids": np.array([[2, 9, 30, 3]]), "attention_mask": np.ones((1, 4), np.int64)}
 
@@ -80,7 +81,7 @@ def scaled_bert(folder: Path, scales: dict[str, float]) -> Path:
         for part in ("weight", "bias"):
             checkpoint.tensors[f"encoder.layer.1.{name}.{part}"] *= np.float32(scale)
     config = ModelConfig(name="scaled", dimension=HIDDEN, max_tokens=32)
-    build_onnx(checkpoint.save(folder), checkpoint.architecture, config, folder / "model.onnx")
+    write_onnx(stack_of(checkpoint.save(folder), checkpoint.architecture), config, folder / "model.onnx")
     return folder / "model.onnx"
 
 

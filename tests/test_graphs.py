@@ -8,7 +8,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from neuralcore.embedding.backends.onnx.write import build_onnx
+from neuralcore.embedding.backends.onnx.write import write_onnx
 from neuralcore.embedding.config import ModelConfig, PoolingStrategy
 from neuralcore.embedding.errors import EmbeddingError, ModelCorrupt, UnsupportedModel
 from neuralcore.embedding.pooling import normalize, pool
@@ -25,6 +25,7 @@ from tests.checkpoints import (
     nomic_hub,
 )
 from tests.golden import hidden_states
+from tests.stacks import stack_of
 
 SHAPES = ("one_token", "one_text", "ragged", "longest")
 CLOSE = 1e-5
@@ -36,7 +37,7 @@ def configuration(**values: object) -> ModelConfig:
 
 def build(checkpoint: RandomCheckpoint, folder: Path, **config: object) -> Path:
     path = folder / "model.onnx"
-    build_onnx(checkpoint.save(folder), checkpoint.architecture, configuration(**config), path)
+    write_onnx(stack_of(checkpoint.save(folder), checkpoint.architecture), configuration(**config), path)
     return path
 
 
@@ -215,19 +216,21 @@ def test_truncated_file_is_refused(keep, tmp_path):
     content = path.read_bytes()
     path.write_bytes(content[: keep if isinstance(keep, int) else int(len(content) * keep)])
     with pytest.raises(ModelCorrupt, match=r"model\.safetensors"):
-        build_onnx(path, bert(1).architecture, configuration(), tmp_path / "model.onnx")
+        write_onnx(stack_of(path, bert(1).architecture), configuration(), tmp_path / "model.onnx")
 
 
 def test_missing_file_is_refused(tmp_path):
     with pytest.raises(ModelCorrupt, match=r"model\.safetensors"):
-        build_onnx(tmp_path / "model.safetensors", bert(1).architecture, configuration(), tmp_path / "model.onnx")
+        write_onnx(
+            stack_of(tmp_path / "model.safetensors", bert(1).architecture), configuration(), tmp_path / "model.onnx"
+        )
 
 
 @pytest.mark.parametrize("model_type", ["t5", "", None, 3])
 def test_unknown_model_type_is_refused(model_type, tmp_path):
     with pytest.raises(UnsupportedModel, match="model_type") as caught:
         build(bert(1).but(model_type=model_type), tmp_path)
-    assert caught.value.model == "random"
+    assert caught.value.model == str(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from neuralcore.embedding.backends.onnx.write import build_onnx
+from neuralcore.embedding.backends.onnx.write import write_onnx
 from neuralcore.embedding.config import ModelConfig
 from tests.checkpoints import HIDDEN, MAKERS, RandomCheckpoint, batches, bert
+from tests.stacks import stack_of
 
 pytestmark = [pytest.mark.full, pytest.mark.filterwarnings("ignore")]  # PyTorch's and transformers' own warnings
 
@@ -19,7 +20,7 @@ FAR = 5e-5  # NumPy and PyTorch round a few frequencies to neighbouring float32;
 def hidden_of_graph(checkpoint: RandomCheckpoint, folder: Path, ids, mask) -> np.ndarray:
     path = folder / "model.onnx"
     config = ModelConfig(name="random", dimension=HIDDEN, max_tokens=64)
-    build_onnx(checkpoint.save(folder), checkpoint.architecture, config, path)
+    write_onnx(stack_of(checkpoint.save(folder), checkpoint.architecture), config, path)
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     return session.run(["last_hidden_state"], {"input_ids": ids, "attention_mask": mask})[0]
 

@@ -8,10 +8,11 @@ import sys
 import pytest
 
 from neuralcore.embedding import EmbeddingEngine, ModelCorrupt
-from neuralcore.embedding.backends.onnx.write import build_onnx
+from neuralcore.embedding.backends.onnx.write import write_onnx
 from neuralcore.embedding.errors import EmbeddingError
 from neuralcore.embedding.store.folder import ModelFolder
 from tests import tensor_files, tiny_model
+from tests.stacks import stack_of
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 90868376\n"
 FILES = ["config.json", "model.safetensors", "modules.json", "1_Pooling/config.json", "sentence_bert_config.json",
@@ -77,7 +78,7 @@ def test_pointer_in_the_place_of_a_shard_is_told_by_its_own_path(tmp_path):
 def test_pipe_or_device_in_the_place_of_a_file_is_not_waited_for(tmp_path, name, make):
     folder = tiny_model.write(tmp_path / "model")
     model = ModelFolder(folder)
-    build_onnx(folder / "model.safetensors", model.architecture, model.config(), folder / "model.onnx")
+    write_onnx(stack_of(folder / "model.safetensors", model.architecture), model.config(), folder / "model.onnx")
     (folder / "model.safetensors").unlink()
     (folder / name).unlink()
     make(folder / name)

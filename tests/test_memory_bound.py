@@ -13,11 +13,12 @@ from neuralcore.embedding.backends.native.kernels import NativeModel, absence
 from neuralcore.embedding.backends.native.pack import pack_model
 from neuralcore.embedding.backends.onnx.encoder import OnnxEncoder, _bytes_per_token
 from neuralcore.embedding.backends.onnx.session import OnnxSession
-from neuralcore.embedding.backends.onnx.write import build_onnx
+from neuralcore.embedding.backends.onnx.write import write_onnx
 from neuralcore.embedding.config import ModelConfig
 from neuralcore.embedding.errors import OutOfMemory
 from neuralcore.embedding.workers import Room, Workers
 from tests import checkpoints
+from tests.stacks import stack_of
 from tests.tokens import token_batch
 
 CONFIG = ModelConfig(name="random", dimension=checkpoints.HIDDEN, max_tokens=64)
@@ -34,8 +35,8 @@ def files(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("bert")
     maker = checkpoints.bert(11)
     checkpoint = maker.save(folder)
-    build_onnx(checkpoint, maker.architecture, CONFIG, folder / "model.onnx")
-    pack_model(checkpoint, maker.architecture, token_batch(texts(20)), folder / "packed.safetensors")
+    write_onnx(stack_of(checkpoint, maker.architecture), CONFIG, folder / "model.onnx")
+    pack_model(stack_of(checkpoint, maker.architecture), token_batch(texts(20)), folder / "packed.safetensors")
     return {"onnx": folder / "model.onnx", "native": folder / "packed.safetensors"}
 
 

@@ -26,17 +26,15 @@ from neuralcore.embedding import (
     VerificationFailed,
 )
 from neuralcore.embedding.backends.native.encoder import NativeEncoder
-from neuralcore.embedding.backends.native.families import read_stack
 from neuralcore.embedding.backends.native.kernels import choose_isa, compiled_isas, is_usable
 from neuralcore.embedding.backends.native.pack import pack_model
-from neuralcore.embedding.documents import read_object
-from neuralcore.embedding.families.checkpoint import Checkpoint
-from neuralcore.embedding.families.forward import embed_tokens, run_layer
+from neuralcore.embedding.families.forward import run
 from neuralcore.embedding.pooling import normalize, pool
 from neuralcore.embedding.precision import packed as packed_module
 from neuralcore.embedding.types import TokenBatch
 from tests import checkpoints, tiny_model
 from tests.golden import hidden_states
+from tests.stacks import stack_of
 
 pytestmark = pytest.mark.skipif(not compiled_isas(), reason="this installation has no native kernels")
 
@@ -56,7 +54,7 @@ def packed(request, tmp_path_factory) -> tuple[str, Path]:
     folder = tmp_path_factory.mktemp(request.param)
     maker = checkpoints.MAKERS[request.param](checkpoints.SEEDS[request.param])
     path = folder / "packed.safetensors"
-    pack_model(maker.save(folder), maker.architecture, tokens_of(random_texts(60, 40, seed=9)), path)
+    pack_model(stack_of(maker.save(folder), maker.architecture), tokens_of(random_texts(60, 40, seed=9)), path)
     return request.param, path
 
 
@@ -96,14 +94,9 @@ def test_vectors_are_near_those_of_transformers(packed, isa, pooling, normalized
 def test_400_random_texts_are_near_fp32(packed, tmp_path):
     name, path = packed
     maker = checkpoints.MAKERS[name](checkpoints.SEEDS[name])
-    stack = read_stack(Checkpoint(maker.save(tmp_path)), read_object(tmp_path / "config.json"))
+    stack = stack_of(maker.save(tmp_path), maker.architecture)
     texts = random_texts(400, 40, seed=3)
-    expected = []
-    for text in texts:
-        x = embed_tokens(stack, text.astype(np.int32))
-        for layer in stack.layers:
-            x = run_layer(stack, layer, x, lambda name, value: None)
-        expected.append(x.mean(axis=0))
+    expected = [run(stack, text.astype(np.int32)).mean(axis=0) for text in texts]
     cosines = (normalize(np.stack(expected)) * open_packed(path).encode(tokens_of(texts))).sum(axis=1)
     assert cosines.mean() >= 0.999
     assert cosines.min() >= 0.99
@@ -144,7 +137,7 @@ def _encoders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bert")
     maker = checkpoints.bert(11)
     path = folder / "packed.safetensors"
-    pack_model(maker.save(folder), maker.architecture, tokens_of(random_texts(60, 40, seed=9)), path)
+    pack_model(stack_of(maker.save(folder), maker.architecture), tokens_of(random_texts(60, 40, seed=9)), path)
     ENCODERS["bert"] = open_packed(path, threads=2)
 
 
@@ -164,7 +157,7 @@ def test_no_value_of_a_weight_crashes_the_kernels(tmp_path, isa, value, tensor):
 
     maker = checkpoints.bert(11)
     path = tmp_path / "packed.safetensors"
-    pack_model(maker.save(tmp_path), maker.architecture, tokens_of(random_texts(5, 9)), path)
+    pack_model(stack_of(maker.save(tmp_path), maker.architecture), tokens_of(random_texts(5, 9)), path)
     tensors, about = read_packed(path)
     changed = {name: np.array(values) for name, values in tensors.items()}
     changed[tensor][...] = value
@@ -184,7 +177,7 @@ def test_mpnet_takes_as_many_tokens_as_stand_behind_its_pad_position(tmp_path):
     """Its 20 rows are those of the pad token, one before it and 18 for tokens: transformers fails past those."""
     maker = checkpoints.mpnet(12, n_positions=20)
     path = tmp_path / "packed.safetensors"
-    pack_model(maker.save(tmp_path), maker.architecture, tokens_of(random_texts(30, 15)), path)
+    pack_model(stack_of(maker.save(tmp_path), maker.architecture), tokens_of(random_texts(30, 15)), path)
     encoder = open_packed(path)
     assert encoder.max_tokens == 18
     assert np.isfinite(encoder.encode(tokens_of([np.full(18, 4)]))).all()
@@ -274,10 +267,10 @@ def path_of_tokenizer(engine) -> Path:
 
 
 def test_model_too_far_from_fp32_is_refused_and_not_kept(monkeypatch, tiny_folder, tmp_path):
-    def damage(checkpoint_path, architecture, tokens, output_path, *, made_from):
+    def damage(stack, tokens, output_path, *, made_from):
         from neuralcore.embedding.backends.native.file import read_packed, write_packed
 
-        pack_model(checkpoint_path, architecture, tokens, output_path)
+        pack_model(stack, tokens, output_path)
         tensors, about = read_packed(output_path)
         tensors = {name: np.array(values) for name, values in tensors.items()}
         tensors["layers.1.down.column_scale"] *= 1.5

@@ -31,11 +31,12 @@ from neuralcore.embedding.backends.onnx.quantize.integers import (
     quantize_columns,
 )
 from neuralcore.embedding.backends.onnx.quantize.model import Model
-from neuralcore.embedding.backends.onnx.write import build_onnx
+from neuralcore.embedding.backends.onnx.write import write_onnx
 from neuralcore.embedding.precision.variants import compare_files
 from neuralcore.embedding.samples import calibration_texts, verification_texts
 from neuralcore.embedding.types import TokenBatch
 from tests.checkpoints import HIDDEN, MAKERS
+from tests.stacks import stack_of
 
 OTHERS = ("fp16", "int8", "dynamic-int8")
 TEXTS = ["the cat sat on the mat", "a big red dog ran", "", "not a tree", "blue " * 60, "x"]
@@ -115,7 +116,7 @@ def test_every_family_can_be_quantized(source, tmp_path, family, precision, lowe
     """Relative positions, rotary ones and SwiGLU, too; random weights are harder to quantize than trained ones."""
     checkpoint = MAKERS[family](11)
     config = ModelConfig(name=family, dimension=HIDDEN, max_tokens=32)
-    build_onnx(checkpoint.save(tmp_path), checkpoint.architecture, config, tmp_path / "fp32.onnx")
+    write_onnx(stack_of(checkpoint.save(tmp_path), checkpoint.architecture), config, tmp_path / "fp32.onnx")
     tokenizer = source.parent / "tokenizer.json"
     quantize_model(tmp_path / "fp32.onnx", tmp_path / "other.onnx", precision, tokenizer_path=tokenizer, max_tokens=32)
     agreement = compare_files(tmp_path / "fp32.onnx", tmp_path / "other.onnx", tokenizer, config)

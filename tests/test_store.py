@@ -331,7 +331,7 @@ def test_full_disk_is_an_error_that_says_so(store, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("neuralcore.embedding.store.build_onnx", full)
+    monkeypatch.setattr("neuralcore.embedding.store.write_onnx", full)
     with pytest.raises(ModelUnavailable, match=r"No space left.*\n.*cache_dir="):
         store.ensure(REPOSITORY)
 

@@ -13,9 +13,10 @@ from typing import Any, Literal
 from .backends.onnx.export import TorchEncoder, torch_is_installed
 from .backends.onnx.graph_file import note_origin
 from .backends.onnx.quantize.model import Model
-from .backends.onnx.write import FAMILIES, GRAPH_VERSION, build_onnx
+from .backends.onnx.write import GRAPH_VERSION, write_onnx
 from .config import ModelConfig
 from .errors import InputError, UnsupportedModel
+from .families import MODEL_TYPES
 from .families.checkpoint import checkpoint_sha256
 from .precision.conversion_check import Hidden, check_conversion
 from .precision.variants import quantize_checked
@@ -103,7 +104,7 @@ def _source(model: str | PathLike[str], store: Store, revision: str | None) -> t
 
 
 def _can_build(folder: ModelFolder) -> bool:
-    return folder.architecture.get("model_type") in FAMILIES
+    return folder.architecture.get("model_type") in MODEL_TYPES
 
 
 def _write(
@@ -118,7 +119,7 @@ def _write(
     path = staging / _GRAPH
     path.parent.mkdir()
     if exporter == "builtin":
-        build_onnx(folder.safetensors_path, folder.architecture, config, path, opset=opset)
+        write_onnx(folder.stack(), config, path, opset=opset)
         return {"exporter": "builtin", "graph_version": GRAPH_VERSION}
     kind = TorchEncoder(folder.encoder_path).export(path, opset=opset)
     Model(path).save(path)  # all weights in one file, whichever exporter wrote them

@@ -25,10 +25,11 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
 
     def read_embeddings() -> Embeddings:
         hidden = shape.hidden
-        segments = checkpoint.read("embeddings.token_type_embeddings.weight", shape=(n_segments, hidden))
+        words = checkpoint.read("embeddings.word_embeddings.weight", shape=(shape.n_words, hidden))
         positions = checkpoint.read("embeddings.position_embeddings.weight", shape=(shape.n_positions, hidden))
+        segments = checkpoint.read("embeddings.token_type_embeddings.weight", shape=(n_segments, hidden))
         return Embeddings(
-            words=checkpoint.read("embeddings.word_embeddings.weight", shape=(shape.n_words, hidden)),
+            words=words,
             positions=positions + segments[0],  # one text is one segment, always of type 0
             norm=read_norm(checkpoint, "embeddings.LayerNorm", size=hidden),
         )

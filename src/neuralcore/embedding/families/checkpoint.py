@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..documents import leaves_folder, read_object
 from ..errors import ModelCorrupt, UnsupportedModel
+from .stack import Array
 from .tensor_file import TensorFile
-
-Array = NDArray[np.float32]
 
 SAFETENSORS = "model.safetensors"
 SAFETENSORS_INDEX = "model.safetensors.index.json"

@@ -1,97 +1,165 @@
-"""The encoder in NumPy, in fp32: what calibration looks at."""
+"""The encoder in NumPy, in fp32, one text at a time: what calibration looks at, and what back ends are held to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .checkpoint import Array
 from .positions import position_ids
-from .stack import Layer, Linear, Norm, Stack
+from .stack import Activation, Array, Attention, Embeddings, End, Layer, Linear, Norm, NormKind, Stack
 
 Observe = Callable[[str, Array], None]
-"""Called with the name of a product ("qkv", "out", "up", "down") and its input, float32 (tokens, in)."""
+"""Called with the name of a product ("query", "out", "up", "down") and its input, float32 (tokens, in)."""
 
 
-def embed_tokens(stack: Stack, ids: NDArray[np.int32]) -> Array:
-    """What goes into the first layer for one text, float32 (tokens, hidden).
+def run(stack: Stack, ids: NDArray[np.int32]) -> Array:
+    """The last token vectors of one text, float32 (tokens, size).
 
     Args:
-        stack: the weights.
+        stack: the encoder.
         ids: int32 (tokens,).
+
+    Example:
+        >>> run(stack, np.array([101, 7592, 102], np.int32)).shape  # doctest: +SKIP
+        (3, 384)
     """
-    x = stack.words[ids]
-    if stack.positions is not None:
+    embeddings = stack.read_embeddings()
+    x = embed_tokens(stack, embeddings, ids)
+    for number in range(stack.n_layers):
+        x = run_layer(stack, number, stack.read_layer(number), x, distance_bias=embeddings.distance_bias)
+    return run_end(stack, stack.read_end(), x)
+
+
+def embed_tokens(stack: Stack, embeddings: Embeddings, ids: NDArray[np.int32]) -> Array:
+    """What goes into the first layer for one text, float32 (tokens, hidden)."""
+    x = embeddings.words[ids] * np.float32(stack.word_scale)
+    if embeddings.positions is not None:
         offsets = np.array([0, len(ids)], np.int64)
-        x = x + stack.positions[position_ids(ids, offsets, stack.pad_position)]
-    return _normalize(x, stack.embedding_norm, stack.epsilon)
+        x = x + embeddings.positions[position_ids(ids, offsets, stack.pad_position)]
+    x = _normalize(stack, x, embeddings.norm)
+    return x if embeddings.projection is None else multiply(x, embeddings.projection)
 
 
-def run_layer(stack: Stack, layer: Layer, x: Array, observe: Observe) -> Array:
+def run_layer(
+    stack: Stack,
+    number: int,
+    layer: Layer,
+    x: Array,
+    *,
+    distance_bias: Array | None = None,
+    observe: Observe = lambda *_: None,
+) -> Array:
     """What comes out of a layer for one text, float32 (tokens, hidden).
 
     Args:
-        stack: the weights.
-        layer: one of its layers.
+        stack: the encoder.
+        number: which layer this is.
+        layer: its weights.
         x: float32 (tokens, hidden).
-        observe: sees the input of every product; the gate of SwiGLU has that of "up".
+        distance_bias: of the embeddings.
+        observe: sees the input of every product; key and value have that of "query", the gate that of "up".
     """
+    attention, norms = stack.attentions[number], layer.attention_norms
+    y = _normalize(stack, x, norms.before)
+    observe("query", y)
+    attended = _attend(stack, attention, layer, y, distance_bias)
+    observe("out", attended)
+    y = _normalize(stack, multiply(attended, layer.out), norms.inner)
+    x = _normalize(stack, x + y, norms.after)
+    norms = layer.feed_forward_norms
+    y = _normalize(stack, x, norms.before)
+    observe("up", y)
+    inner = multiply(y, layer.up)
+    if layer.gate is None:
+        inner = activate(stack.activation, inner)
+    else:
+        inner = inner * activate(stack.activation, multiply(y, layer.gate))
+    observe("down", inner)
+    y = _normalize(stack, multiply(inner, layer.down), norms.inner)
+    return _normalize(stack, x + y, norms.after)
 
-    def product(name: str, linear: Linear, value: Array) -> Array:
-        observe(name, value)
-        result: Array = value @ linear.weight + linear.bias
-        return result
 
-    attended = _attend(stack, product("qkv", layer.qkv, x))
-    x = _normalize(x + product("out", layer.out, attended), layer.attention_norm, stack.epsilon)
-    up = product("up", layer.up, x)
-    inner = up * _silu(x @ layer.gate.weight + layer.gate.bias) if layer.gate else _activate(stack.activation, up)
-    return _normalize(x + product("down", layer.down, inner), layer.output_norm, stack.epsilon)
+def run_end(stack: Stack, end: End, x: Array) -> Array:
+    """What follows the last layer, float32 (tokens, size)."""
+    x = _normalize(stack, x, end.norm)
+    return x if end.projection is None else multiply(x, end.projection)
 
 
-def _attend(stack: Stack, qkv: Array) -> Array:
-    n, size = len(qkv), stack.hidden // stack.n_heads
-    query, key, value = qkv.reshape(n, 3, stack.n_heads, size).transpose(1, 2, 0, 3)
-    if stack.angles is not None:
-        query, key = (_rotate(part, *(table[:n] for table in stack.angles)) for part in (query, key))
-    scores = query @ key.transpose(0, 2, 1)
-    if stack.distance_bias is not None:
-        positions = np.arange(n)
-        scores = scores + stack.distance_bias[:, positions[None] - positions[:, None] + stack.max_positions - 1]
+def multiply(x: Array, linear: Linear) -> Array:
+    """X @ weight + bias."""
+    y: Array = x @ linear.weight
+    return y if linear.bias is None else y + linear.bias
+
+
+def normalize(kind: NormKind, x: Array, norm: Norm, epsilon: float) -> Array:
+    """Scale the last axis; see `Stack.norm`."""
+    if kind == "layer":
+        x = x - x.mean(axis=-1, keepdims=True)
+    y: Array = x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + np.float32(epsilon)) * norm.weight
+    return y if norm.bias is None else y + norm.bias
+
+
+def _normalize(stack: Stack, x: Array, norm: Norm | None) -> Array:
+    return x if norm is None else normalize(stack.norm, x, norm, stack.epsilon)
+
+
+def _attend(stack: Stack, attention: Attention, layer: Layer, x: Array, distance_bias: Array | None) -> Array:
+    """The heads' results side by side, float32 (tokens, heads * head size)."""
+    n_shared = attention.n_heads // attention.n_key_heads
+    query = _heads(stack, attention, x, layer.query, layer.query_norm)
+    key = _heads(stack, attention, x, layer.key, layer.key_norm).repeat(n_shared, axis=0)
+    value = _normalize(stack, _split_heads(attention, multiply(x, layer.value)), layer.value_norm)
+    scores = query @ key.transpose(0, 2, 1) * np.float32(attention.scale)
+    positions = np.arange(len(x))
+    distance = positions[None] - positions[:, None]
+    if distance_bias is not None:
+        scores = scores + distance_bias[:, distance + stack.max_positions - 1]
+    scores = np.where(_sees(attention, distance), scores, -np.inf)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    context = (weights / weights.sum(axis=-1, keepdims=True)) @ value
-    return np.ascontiguousarray(context.transpose(1, 0, 2)).reshape(n, stack.hidden)
+    context = (weights / weights.sum(axis=-1, keepdims=True)) @ value.repeat(n_shared, axis=0)
+    return np.ascontiguousarray(context.transpose(1, 0, 2)).reshape(len(x), -1)
 
 
-def _rotate(x: Array, cosines: Array, sines: Array) -> Array:
-    first, second = np.split(x, 2, axis=-1)
+def _heads(stack: Stack, attention: Attention, x: Array, linear: Linear, norm: Norm | None) -> Array:
+    """Queries or keys with their positions, float32 (heads, tokens, head size)."""
+    heads = _normalize(stack, _split_heads(attention, multiply(x, linear)), norm)
+    if attention.rotary is None:
+        return heads
+    first, second = np.split(heads, 2, axis=-1)
+    cosines, sines = attention.rotary.angles(len(x))
     return np.concatenate([first * cosines - second * sines, second * cosines + first * sines], axis=-1)
 
 
-def _normalize(x: Array, norm: Norm, epsilon: float) -> Array:
-    centred = x - x.mean(axis=-1, keepdims=True)
-    variance = (centred**2).mean(axis=-1, keepdims=True)
-    result: Array = centred / np.sqrt(variance + np.float32(epsilon)) * norm.weight + norm.bias
-    return result
+def _split_heads(attention: Attention, x: Array) -> Array:
+    return x.reshape(len(x), -1, attention.head_size).transpose(1, 0, 2)
 
 
-def _silu(x: Array) -> Array:
-    result: Array = x / (1 + np.exp(-np.clip(x, -80, None)))
-    return result
+def _sees(attention: Attention, distance: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which keys (columns) a query (row) attends to, by their distance."""
+    sees = np.ones(distance.shape, bool)
+    if attention.causal:
+        sees &= distance <= 0
+    if attention.window is not None:
+        sees &= np.abs(distance) <= attention.window
+    return sees
 
 
-def _activate(name: str, x: Array) -> Array:
-    if name == "relu":
-        return np.maximum(x, 0)
-    inner: Array
-    if name == "gelu_tanh":
-        inner = np.tanh(np.float32(0.7978845608) * (x + np.float32(0.044715) * x**3))
-    else:
-        inner = _erf(x * np.float32(0.5**0.5))
-    result: Array = x * (0.5 + 0.5 * inner)
-    return result
+def activate(name: Activation, x: Array) -> Array:
+    """An activation, of any shape."""
+    match name:
+        case "relu":
+            return np.maximum(x, 0)
+        case "silu":
+            y: Array = x / (1 + np.exp(-np.clip(x, -80, None)))
+            return y
+        case "gelu_tanh":
+            inner: Array = np.tanh(np.float32(sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3))
+        case "gelu":
+            inner = _erf(x * np.float32(0.5**0.5))
+    return x * (np.float32(0.5) + np.float32(0.5) * inner)
 
 
 def _erf(x: Array) -> Array:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..backends.native.encoder import NativeEncoder
 from ..backends.native.kernels import choose_isa
-from ..backends.native.pack import PACK_VERSION, can_pack, pack_model
+from ..backends.native.pack import PACK_VERSION, pack_model, why_not
 from ..cpu import available_threads
 from ..progress import progress_bar
 from ..samples import calibration_texts, verification_texts
@@ -27,7 +27,7 @@ def runs_natively(store: Store, source: Manifest) -> bool:
     """Whether this CPU has kernels for INT8, and they know the model."""
     if not source.graph_version or choose_isa() is None:
         return False
-    return store.has_variant(source, _NAME) or can_pack(_original(source).architecture)
+    return store.has_variant(source, _NAME) or why_not(_original(source).stack()) is None
 
 
 def ensure_packed(store: Store, source: Manifest, *, thorough: bool = False) -> Manifest:
@@ -58,7 +58,6 @@ def _make(store: Store, source: Manifest, folder: Path) -> Manifest:
     original = _original(source)
     if original.safetensors_path is None:  # the cache was copied or cleaned in part
         original = ModelFolder(store.fetch(source.source["repository"], revision=source.source["revision"]))
-    assert original.safetensors_path is not None
     write_effective(source.tokenizer_path, folder / "tokenizer.json")
     path = folder / "model.safetensors"
     config = source.config
@@ -67,9 +66,7 @@ def _make(store: Store, source: Manifest, folder: Path) -> Manifest:
     )
     with progress_bar(f"Making int8 of {config.name}", None):
         tokens = tokenizer.encode(calibration_texts())
-        pack_model(
-            original.safetensors_path, original.architecture, tokens, path, made_from=source.weights_sha256 or ""
-        )
+        pack_model(original.stack(), tokens, path, made_from=source.weights_sha256 or "")
         agreement = measure(_fp32(source, tokenizer), _native(path, source, tokenizer), verification_texts())
     for failure in failures(agreement, BOUNDS[Precision.INT8]):
         raise failure

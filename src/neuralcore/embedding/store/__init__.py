@@ -22,10 +22,11 @@ from typing import Any, TypeVar
 
 from .. import settings
 from ..backends.onnx.external_data import external_files
-from ..backends.onnx.write import FAMILIES, GRAPH_VERSION, build_onnx
+from ..backends.onnx.write import GRAPH_VERSION, write_onnx
 from ..config import ModelConfig
 from ..documents import open_file
 from ..errors import InputError, ModelCorrupt, ModelUnavailable, UnsupportedModel
+from ..families import MODEL_TYPES
 from ..families.checkpoint import checkpoint_sha256
 from ..files import locked, remove_siblings, sha256, staged_folder, staging_beside, state_of, sync_all
 from .folder import FOLDER_VERSION, ModelFolder
@@ -291,7 +292,7 @@ def _built(
 
     assert model.safetensors_path is not None
     onnx_path = staging / "model.onnx"
-    build_onnx(model.safetensors_path, model.architecture, config, onnx_path)
+    write_onnx(model.stack(), config, onnx_path)
     if is_pinned:
         shutil.copyfile(model.tokenizer_path, staging / "tokenizer.json")  # the three files of its registry say all
     else:
@@ -330,14 +331,14 @@ def _as_found(model: ModelFolder, source: Mapping[str, Any], config: ModelConfig
 
 
 def _can_build(model: ModelFolder) -> bool:
-    return model.safetensors_path is not None and model.architecture.get("model_type") in FAMILIES
+    return model.safetensors_path is not None and model.architecture.get("model_type") in MODEL_TYPES
 
 
 def _why_not(model: ModelFolder) -> str:
     if not model.architecture:
         return f"{model.path} is no model folder: it has neither config.json nor an ONNX model"
     kind = model.architecture.get("model_type")
-    if kind not in FAMILIES:
+    if kind not in MODEL_TYPES:
         return f"model_type {kind!r} has no builder, and {model.path} has no ONNX model; export one to onnx/model.onnx"
     return f"{model.path} has neither model.safetensors nor an ONNX model; pickled weights are not opened"
 

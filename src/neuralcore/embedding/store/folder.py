@@ -11,9 +11,10 @@ from pathlib import Path
 from ..config import ModelConfig, PoolingStrategy
 from ..documents import Document, is_there, read_object
 from ..errors import UnsupportedModel
-from ..families.architecture import complete
-from ..families.checkpoint import SAFETENSORS, SAFETENSORS_INDEX
+from ..families import complete, read_stack
+from ..families.checkpoint import SAFETENSORS, SAFETENSORS_INDEX, Checkpoint
 from ..families.positions import UNLIMITED, count_positions, pad_position
+from ..families.stack import Stack
 from .steps import Module, Steps, list_modules, read_steps, told_max_tokens
 
 FOLDER_VERSION = 3
@@ -83,6 +84,13 @@ class ModelFolder:
         """The checkpoint, or the index of one that is in several files; None if there is neither."""
         paths = (self.encoder_path / name for name in (SAFETENSORS, SAFETENSORS_INDEX))
         return next((path for path in paths if is_there(path)), None)
+
+    def stack(self) -> Stack:
+        """What its encoder is: see `families.read_stack`. A checkpoint has to be there."""
+        path = self.safetensors_path
+        if path is None:
+            raise UnsupportedModel(self.name, f"{self.path} has no model.safetensors; pickled weights are not opened")
+        return read_stack(self.architecture, Checkpoint(path))
 
     @property
     def onnx_path(self) -> Path | None:

@@ -19,8 +19,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..backends.onnx.external_data import external_names
-from ..backends.onnx.write import FAMILIES
 from ..errors import InputError, ModelCorrupt
+from ..families import MODEL_TYPES
 from ..families.checkpoint import SAFETENSORS, checkpoint_files
 from ..files import NOT_WRITABLE, check_sha256, locked, sync
 from ..progress import Transfer, transfer_bar
@@ -142,7 +142,7 @@ def _collect(folder: Path, listing: Listing, ensure: Callable[[list[str]], None]
 def _weights(folder: Path, listing: Listing) -> list[str]:
     """The checkpoint of a family that can be built, in one file or in several, else the ONNX model."""
     model = ModelFolder(folder)
-    if model.architecture.get("model_type") in FAMILIES:
+    if model.architecture.get("model_type") in MODEL_TYPES:
         own = normpath(model.encoder_path.relative_to(folder).as_posix())
         single, index = normpath(f"{own}/{SAFETENSORS}"), normpath(f"{own}/{_SHARDS}")
         if single in listing:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...families.checkpoint import Array
-from ...families.stack import Linear
+from ...families.stack import Array, Linear
 from .rounding import quantize_columns_for
 
 PANEL, GROUP, BLOCK = 16, 4, 128
@@ -49,12 +48,13 @@ def pack_product(linear: Linear, x: Array) -> PackedProduct:
     weight = np.ascontiguousarray(hadamard(linear.weight.T).T) / np.float32(_block_of(x.shape[1]))
     integers, scale = quantize_columns_for(weight, transformed)
     steps, row_scale = quantize_rows(transformed)
+    bias = 0 if linear.bias is None else linear.bias
     found = (steps @ integers.astype(np.float32)) * scale * row_scale
     return PackedProduct(
         weight=pack_columns(integers),
         column_scale=scale,
         column_sum=integers.sum(axis=0, dtype=np.int32),
-        bias=(linear.bias - (found - x @ linear.weight).mean(axis=0)).astype(np.float32),
+        bias=(bias - (found - x @ linear.weight).mean(axis=0)).astype(np.float32),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ...families.checkpoint import Array
+from ...families.stack import Array
 
 _LARGEST = 127
 _DAMPING = 0.1  # of the mean square of an input, added to each: calibration texts are few (0.01 to 0.3 tried)

@@ -79,6 +79,10 @@ class GraphWriter:
         self._nodes.append(helper.make_node(op, inputs, outputs, name=name, domain=domain, **attributes))
         return outputs
 
+    def sequence_length(self) -> str:
+        """The padded length, int64 (1,)."""
+        return self.node("Slice", self.node("Shape", "input_ids"), self.ints(1), self.ints(2))
+
     def dense(self, x: str, name: str, weight: NDArray[np.float32], bias: NDArray[np.float32] | None) -> str:
         """X @ weight + bias, with weight (in, out)."""
         y = self.node("MatMul", x, self.tensor(f"{name}.weight", weight))

@@ -6,7 +6,7 @@ from onnx import TensorProto
 
 from ....config import ModelConfig, PoolingStrategy
 from .graph import GraphWriter
-from .layers import MASKED
+from .parts import MASKED
 
 _SMALLEST_NORM = 1e-12  # as torch.nn.functional.normalize
 _SMALLEST_COUNT = 1e-9  # as sentence-transformers clamps the number of tokens
