@@ -112,18 +112,18 @@ def test_variant_too_far_from_fp32_is_refused_and_nothing_is_kept(tiny_folder, c
 def scale_one_layer(path: Path, output: Path, *, by: float = 1.5) -> None:
     """Damage: the weights of one product, times a factor."""
     model = Model(path)
-    name = next(name for name in model.tensors if "layer.1.intermediate" in name and "weight" in name)
+    name = next(name for name in model.tensors if name.startswith("layers.1.up.weight"))
     values = model.array(name)
     del model.tensors[name]
     model.add_tensor(name, (values * by).astype(values.dtype))
     model.save(output)
 
 
-@pytest.mark.parametrize("layer", ["0.attention.self.query", "3.output.dense", "5.intermediate.dense"])
+@pytest.mark.parametrize("layer", ["0.query", "3.down", "5.up"])
 def test_real_model_with_one_scaled_layer_fails(minilm_cache, tmp_path, layer):
     manifest = make_store(minilm_cache).ensure("all-MiniLM-L6-v2")
     model = Model(manifest.model_path)
-    name = f"encoder.layer.{layer}.weight"
+    name = f"layers.{layer}.weight"
     values = model.array(name)
     del model.tensors[name]
     model.add_tensor(name, values * np.float32(1.5))
