@@ -1,6 +1,7 @@
 """Imports point down only: docs/architecture.md draws the layers, this holds them."""
 
 import ast
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ LAYERS = [
     {"healing", "truncation"},
     {"tokenizer"},
     {"families"},
-    {"backends"},
+    {"backends.onnx", "backends.native", "backends.static"},
     {"store"},
     {"precision"},
     {"convert"},
@@ -101,6 +102,67 @@ def test_module_imports_only_from_lower_layers(name):
     above = {other for other in others if layer(other) > layer(own)}
     beside = {other for other in others if layer(own) >= 2 and layer(other) == layer(own)}
     assert not above | beside
+
+
+def test_every_module_is_in_a_room():
+    of_no_room = {name: path for name, path in modules().items() if room(name) is None}
+    assert {name for name, path in of_no_room.items() if imports(name, path)} == set()
+    assert set(of_no_room) <= {"backends"}
+
+
+def imported_modules(name: str, path: Path) -> set[str]:
+    """The package's own modules that a module imports, wherever in it; "" is the package itself."""
+    known, found = modules().keys() | {""}, set()
+    for full in imports(name, path):
+        if f"{full}.".startswith(f"{PACKAGE}."):
+            module = full.removeprefix(PACKAGE).removeprefix(".")
+            while module not in known:
+                module = module.rpartition(".")[0]
+            found.add(module)
+    return found - {name}
+
+
+def circles(arrows: Mapping[str, Iterable[str]]) -> list[set[str]]:
+    """Strongly connected components of more than one node (Tarjan's search)."""
+    number, lowest, path, found = dict[str, int](), dict[str, int](), list[str](), list[set[str]]()
+
+    def visit(node: str) -> None:
+        number[node] = lowest[node] = len(number)
+        path.append(node)
+        for other in arrows.get(node, ()):
+            if other not in number:
+                visit(other)
+            if other in path:
+                lowest[node] = min(lowest[node], lowest[other])
+        if lowest[node] == number[node]:
+            start = path.index(node)
+            found.extend([set(path[start:])] if len(path) > start + 1 else [])
+            del path[start:]
+
+    for node in arrows:
+        if node not in number:
+            visit(node)
+    return found
+
+
+def test_circles_are_found():
+    assert circles({"a": "b", "b": "cd", "c": "d", "d": ""}) == []
+    assert circles({"a": "b", "b": "c", "c": "ad", "d": "e", "e": "d"}) == [{"d", "e"}, {"a", "b", "c"}]
+
+
+def test_no_files_import_each_other_round_in_a_circle():
+    root = ROOT / "__init__.py"
+    arrows = {name: imported_modules(name, path) for name, path in [*modules().items(), ("", root)]}
+    assert circles(arrows) == []
+
+
+def test_no_file_of_one_back_end_is_imported_by_another():
+    back_ends = sorted(path.name for path in (ROOT / "backends").iterdir() if (path / "__init__.py").is_file())
+    assert {"native", "onnx"} <= set(back_ends)
+    for name, path in modules().items():
+        own = [each for each in back_ends if f"{name}.".startswith(f"backends.{each}.")]
+        found = {module.split(".")[1] for module in imported_modules(name, path) if module.startswith("backends.")}
+        assert not own or found <= set(own), name
 
 
 @pytest.mark.parametrize("name", sorted(modules()))

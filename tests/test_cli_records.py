@@ -13,7 +13,8 @@ from hypothesis import strategies as some
 
 from neuralcore.embedding import InputError
 from neuralcore.embedding.cli.parquet import parquet_writer
-from neuralcore.embedding.cli.readers import Chunk, Source, _json_record
+from neuralcore.embedding.cli.readers import _json_record
+from neuralcore.embedding.cli.records import Chunk, Source
 from neuralcore.embedding.cli.writers import _json_lines
 
 NAMES = some.sampled_from(["x", "y", "z"])

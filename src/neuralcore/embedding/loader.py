@@ -8,8 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from . import settings
-from .backends.native.file import read_origin
-from .backends.native.pack import PACKED_SUFFIX
+from .backends.native.file import PACKED_SUFFIX, read_origin
 from .config import ModelConfig
 from .errors import InputError, ProviderUnavailable
 from .providers import Device, GpuOptions, choose_device

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from neuralcore.embedding.distributed.ray import RayEngine
     from neuralcore.embedding.types import Advance, Vectors
 
-    from .readers import Chunk, Source
+    from .records import Chunk, Source
 
 _STDIN = "-"
 

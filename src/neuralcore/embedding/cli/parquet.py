@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from neuralcore.embedding import DependencyMissing, InputError
 
-from .readers import Chunk, Row, Source, require_column
+from .records import Chunk, Row, Source, Write, require_column
 
 if TYPE_CHECKING:
     from neuralcore.embedding.types import Vectors
-
-    from .writers import Write
 
 _BATCH_ROWS = 1024
 _ROW_GROUP_BYTES = 16_000_000

@@ -6,45 +6,18 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from neuralcore.embedding import InputError
 from neuralcore.embedding.stream import WINDOW_CHARACTERS, WINDOW_TEXTS
 
+from .records import Chunk, Record, Row, Source, require_column
+
 SUFFIXES = (".txt", ".jsonl", ".csv", ".parquet")
 _LONGEST_FIELD = 2**31 - 1  # csv stops at 131,072 characters by default; more than this is no C long on Windows
 
-Row = dict[str, Any]
-Record = tuple[str, Row]
 Parse = Callable[[Iterator[str], str], tuple[Sequence[str], Iterator[Record]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Some texts and their records: as rows, or as the Arrow batch they came in, which keeps every type."""
-
-    texts: Sequence[str]
-    rows: Sequence[Row] = ()
-    batch: Any = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """Where texts come from.
-
-    Args:
-        chunks: read as needed.
-        columns: names of the records' fields, as far as they are known beforehand.
-        n_texts: None if that is not known.
-        schema: of the Arrow batches, where chunks are such.
-    """
-
-    chunks: Iterator[Chunk]
-    columns: Sequence[str] = ("text",)
-    n_texts: int | None = None
-    schema: Any = None
 
 
 def text_source(texts: Sequence[str]) -> Source:
@@ -76,19 +49,6 @@ def open_source(path: Path, column: str) -> AbstractContextManager[Source]:
 
             return open_parquet(path, column)
     raise InputError(f"{path}: its ending must be one of {', '.join(SUFFIXES)}")
-
-
-def require_column(column: str, columns: Iterable[str], where: str) -> None:
-    """Refuse a column that is not there, or there several times.
-
-    Raises:
-        InputError: with the names of those that are there.
-    """
-    names = list(columns)
-    if column not in names:
-        raise InputError(f"{where} has no column {column!r}; it has {', '.join(map(repr, names)) or 'none at all'}")
-    if names.count(column) > 1:
-        raise InputError(f"{where} has {names.count(column)} columns {column!r}; rename all but the one to embed")
 
 
 @contextmanager

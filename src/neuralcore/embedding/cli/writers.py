@@ -8,7 +8,7 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from neuralcore.embedding import InputError
 from neuralcore.embedding.files import staging_beside
 
-from .readers import Chunk, Row, Source
+from .records import Chunk, Row, Source, Write
 
 if TYPE_CHECKING:
     from neuralcore.embedding.types import Vectors
-
-Write = Callable[[Chunk, "Vectors"], None]
 
 SUFFIXES = (".npy", ".jsonl", ".parquet")
 _NPY_HEADER_BYTES = 128

@@ -6,9 +6,10 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from ..backends.native.check import PACK_VERSION
 from ..backends.native.encoder import NativeEncoder
 from ..backends.native.kernels import choose_isa
-from ..backends.native.pack import PACK_VERSION, pack_model, why_not
+from ..backends.native.pack import pack_model, why_not
 from ..cpu import available_threads
 from ..progress import progress_bar
 from ..samples import calibration_texts, verification_texts

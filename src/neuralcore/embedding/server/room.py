@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from .metrics import Metrics
-
-if TYPE_CHECKING:
-    from .connection import Connection
 
 _OTHER_FILES = 128  # of the model, of libraries, of the listening socket
 
@@ -28,12 +25,29 @@ class Patience:
     ending_s: float = 30.0
 
 
+class Guest(Protocol):
+    """A connection, as far as its room has to know it."""
+
+    @property
+    def n_unsent(self) -> int:
+        """Bytes of answers that its client's machine has not taken."""
+
+    def abort(self) -> None:
+        """Close it at once."""
+
+    def drop_if_reset(self) -> None:
+        """Close it if its client is gone."""
+
+    def expire(self, now: float) -> None:
+        """Close it if it is late."""
+
+
 class Room:
     """Room for so many connections.
 
     When it is full, the one that has been waiting longest for the headers of a request makes room. So those who open
     connections and say nothing, or say it a byte at a time, displace each other, and whoever comes with a request is
-    heard. Connections with a request under way are never closed for this; the gateway bounds those.
+    heard. Guests with a request under way are never closed for this; the gateway bounds those.
 
     Args:
         most: connections.
@@ -43,11 +57,11 @@ class Room:
     def __init__(self, most: int, metrics: Metrics, patience: Patience) -> None:
         self.patience, self.metrics = patience, metrics
         self._most = most
-        self._all: set[Connection] = set()
-        self._waiting: dict[Connection, None] = {}
-        self._half_closed: set[Connection] = set()
+        self._all: set[Guest] = set()
+        self._waiting: dict[Guest, None] = {}
+        self._half_closed: set[Guest] = set()
 
-    def enter(self, connection: Connection) -> None:
+    def enter(self, connection: Guest) -> None:
         """One more is here, for which another may have to leave."""
         self._all.add(connection)
         if len(self._all) > self._most and self._waiting:
@@ -56,21 +70,21 @@ class Room:
             oldest.abort()
             self.metrics.displaced.inc()
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: Guest) -> None:
         """It is gone."""
         self._all.discard(connection)
         self._half_closed.discard(connection)
         self._waiting.pop(connection, None)
 
-    def wait(self, connection: Connection) -> None:
+    def wait(self, connection: Guest) -> None:
         """It may have to make room, after those that wait already."""
         self._waiting.setdefault(connection)
 
-    def work(self, connection: Connection) -> None:
+    def work(self, connection: Guest) -> None:
         """It has a request under way."""
         self._waiting.pop(connection, None)
 
-    def watch(self, connection: Connection) -> None:
+    def watch(self, connection: Guest) -> None:
         """It sends no more, but may still listen."""
         self._half_closed.add(connection)
 

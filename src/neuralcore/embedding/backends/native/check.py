@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .pack import PACK_VERSION
+PACK_VERSION = 3
+"""Raised whenever what is written changes: cached files are then made anew."""
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "swiglu")
 """In the order of `nc_activation` (native/include/neuralcore.h)."""

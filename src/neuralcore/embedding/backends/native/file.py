@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from ...errors import Attempt, ModelCorrupt, ModelUnavailable, OutOfMemory
 from .check import check_model, check_origin
 
+PACKED_SUFFIX = ".safetensors"
+
 _ALIGNMENT = 64
 _TYPES = {"float32": "F32", "int32": "I32", "int8": "I8"}
 _DTYPES = {code: np.dtype(name) for name, code in _TYPES.items()}

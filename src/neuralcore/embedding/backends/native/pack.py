@@ -14,15 +14,10 @@ from numpy.typing import NDArray
 from ...errors import ModelCorrupt, UnsupportedModel
 from ...families.stack import Attention, Embeddings, Layer, Linear, Norm, Stack
 from ...types import TokenBatch
+from .check import PACK_VERSION
 
 if TYPE_CHECKING:
     from ...families.forward import Observe
-
-PACKED_SUFFIX = ".safetensors"
-
-PACK_VERSION = 3
-"""Raised whenever what is written changes: cached files are then made anew."""
-
 
 _LARGEST = 1e15
 _INPUTS = {"qkv": "query", "gate": "up"}  # whose input a product shares
