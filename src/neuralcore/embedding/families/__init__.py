@@ -3,7 +3,8 @@
 A family is a module with
 
 - `defaults(config)`, what its class in transformers 5 assumes for the keys that a config.json leaves out;
-- `read_stack(config, checkpoint)`, which refuses what it does not know by name.
+- `read_stack(config, checkpoint)`, which refuses what it does not know by name;
+- `PREFIXES`, if need be: what a task model puts before its tensor names, `base_model_prefix` of its class and a dot.
 
 It knows neither ONNX nor packing; both back ends take whatever `Stack` it reads.
 """
@@ -24,8 +25,12 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "bert": "bert",
+    "camembert": "roberta",
+    "distilbert": "distilbert",
     "mpnet": "mpnet",
     "nomic_bert": "nomic_bert",
+    "roberta": "roberta",
+    "xlm-roberta": "roberta",
 }
 
 MODEL_TYPES = tuple(_MODULES)
@@ -49,7 +54,7 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
         kind = config.get("model_type")
         known = ", ".join(MODEL_TYPES)
         raise UnsupportedModel(str(config.path.parent), f"model_type {kind!r} is not read here ({known} are)")
-    stack: Stack = family.read_stack(complete(config), checkpoint)
+    stack: Stack = family.read_stack(complete(config), checkpoint.without(getattr(family, "PREFIXES", ())))
     return stack
 
 

@@ -8,9 +8,12 @@ from typing import Any
 from ..documents import Document
 from .architecture import read_size, require
 from .checkpoint import Checkpoint
+from .positions import pad_position
 from .post_norm import BERT_DEFAULTS, Names, Shape, post_norm_stack
 from .reading import read_norm
 from .stack import Embeddings, Stack
+
+PREFIXES = ("bert.",)
 
 
 def defaults(_: Document) -> Mapping[str, Any]:
@@ -34,4 +37,4 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
             norm=read_norm(checkpoint, "embeddings.LayerNorm", size=hidden),
         )
 
-    return post_norm_stack(checkpoint, shape, Names(), read_embeddings)
+    return post_norm_stack(checkpoint, shape, Names(), read_embeddings, pad_position=pad_position(config))

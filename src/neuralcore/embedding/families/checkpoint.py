@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -18,8 +20,8 @@ SAFETENSORS_INDEX = "model.safetensors.index.json"
 INDEX_SUFFIX = ".safetensors.index.json"
 """How the file ends that says which tensor is in which file, of a checkpoint in several (shards)."""
 
-# What a head or a task model puts before its encoder's tensor names.
-_PREFIXES = ("bert.", "mpnet.", "nomic_bert.", "model.", "0.auto_model.")
+# What any model may have before its encoder's tensor names; the name of its class is its family's to know.
+_PREFIXES = ("model.", "0.auto_model.")
 # LayerNorms of checkpoints that come from TensorFlow; transformers renames them in every model, and only these.
 _OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
@@ -39,9 +41,14 @@ class Checkpoint:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._places: dict[str, list[tuple[TensorFile, str]]] = defaultdict(list)
-        for name, file in _places(path).items():
-            self._places[_as_known(name)].append((file, name))
+        self._files = _places(path)
+        self._places = self._by_known_name(())
+
+    def without(self, prefixes: Sequence[str]) -> Self:
+        """The same tensors, where names may begin with what a task model of this family puts there ("bert.")."""
+        same = copy(self)
+        same._places = self._by_known_name(prefixes)
+        return same
 
     def __contains__(self, name: str) -> bool:
         return name in self._places
@@ -76,6 +83,12 @@ class Checkpoint:
         if not np.isfinite(tensor).all():
             raise ModelCorrupt(str(file.path), expected=f"finite values in {name}", actual="NaN or infinity")
         return tensor
+
+    def _by_known_name(self, prefixes: Sequence[str]) -> dict[str, list[tuple[TensorFile, str]]]:
+        places = defaultdict(list)
+        for name, file in self._files.items():
+            places[_as_known(name, (*prefixes, *_PREFIXES))].append((file, name))
+        return places
 
     def refused(self, name: str, expected: str, actual: str) -> ModelCorrupt:
         """What to raise where a tensor is not what config.json says.
@@ -133,8 +146,8 @@ def _read_index(path: Path) -> dict[str, str]:
     return shards
 
 
-def _as_known(name: str) -> str:
-    prefix = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), "")
+def _as_known(name: str, prefixes: Sequence[str]) -> str:
+    prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
     known = name.removeprefix(prefix)
     for old, new in _OLD_NAMES.items():
         known = known.replace(old, new)

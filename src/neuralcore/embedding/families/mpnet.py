@@ -16,6 +16,8 @@ from .post_norm import BERT_DEFAULTS, Names, Shape, post_norm_stack
 from .reading import read_norm
 from .stack import Array, Embeddings, Stack
 
+PREFIXES = ("mpnet.",)
+
 _MAX_DISTANCE = 128  # of relative positions, fixed in the reference implementation
 _NAMES = Names(
     query="attention.attn.q",

@@ -16,6 +16,8 @@ from .post_norm import BERT_DEFAULTS
 from .reading import read_linear, read_norm, split
 from .stack import Array, Attention, Embeddings, Layer, Linear, Norms, Rotary, Stack
 
+PREFIXES = ("nomic_bert.",)
+
 _MOST_POSITIONS = 1 << 17
 _HUB_NAMES = {
     "hidden_size": "n_embd",

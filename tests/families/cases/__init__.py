@@ -1,0 +1,1 @@
+"""Random models, a module for each group of families."""
