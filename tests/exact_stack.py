@@ -77,8 +77,8 @@ def _attended(stack, attention, layer, distance_bias, rows):
         found = {}
         for token, row in enumerate(rows):
             for head, part in enumerate(np.split(_product(linear, row), n_heads)):
-                part = _normed(stack, norm, part)
-                found[head, token] = _turned(attention.rotary, token, part) if turned else part
+                normed = _normed(stack, norm, part)
+                found[head, token] = _turned(attention.rotary, token, normed) if turned else normed
         return found
 
     queries = heads(layer.query, layer.query_norm, attention.n_heads, turned=True)

@@ -79,7 +79,9 @@ def random_stack(seed: int, features: Features) -> Stack:
 
     def layer(number: int) -> Layer:
         width, key_width = some.n_heads * some.head_size, some.n_key_heads * some.head_size
-        heads = {f"{part}_norm": norm(some.head_size) for part in ("query", "key", "value") if part[0] in some.head_norms}
+        heads = {
+            f"{part}_norm": norm(some.head_size) for part in ("query", "key", "value") if part[0] in some.head_norms
+        }
         return Layer(
             query=linear(some.hidden, width),
             key=linear(some.hidden, key_width),
@@ -90,7 +92,7 @@ def random_stack(seed: int, features: Features) -> Stack:
             gate=linear(some.hidden, some.wide) if some.gated else None,
             down=linear(some.wide, some.hidden),
             feed_forward_norms=norms(-1),
-            **heads,
+            **{f"{part}_norm": norm(some.head_size) for part in normed},
         )
 
     first = 0 if some.pad_position is None else some.pad_position + 1

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from neuralcore.embedding.backends.onnx.encoder import OnnxEncoder
 from neuralcore.embedding.backends.onnx.session import OnnxSession
 from neuralcore.embedding.backends.onnx.write import write_onnx
 from neuralcore.embedding.config import ModelConfig
@@ -13,7 +12,6 @@ from neuralcore.embedding.families.forward import run
 from neuralcore.embedding.providers import GpuOptions
 from tests.exact_stack import exact_states
 from tests.random_stacks import LIKE, WORDS, Features, random_stack
-from tests.tokens import token_batch
 
 CLOSE, SHIFT = 5e-6, 1e-6  # of values of order one: to the exact result, and by padding
 LENGTHS = (1, 7, 3, 12)
