@@ -79,9 +79,7 @@ def random_stack(seed: int, features: Features) -> Stack:
 
     def layer(number: int) -> Layer:
         width, key_width = some.n_heads * some.head_size, some.n_key_heads * some.head_size
-        heads = {
-            f"{part}_norm": norm(some.head_size) for part in ("query", "key", "value") if part[0] in some.head_norms
-        }
+        normed = [part for part in ("query", "key", "value") if part[0] in some.head_norms]
         return Layer(
             query=linear(some.hidden, width),
             key=linear(some.hidden, key_width),
