@@ -533,6 +533,22 @@ def test_query_and_document_prefixes_are_those_of_the_engine(tiny_folder, tmp_pa
     asyncio.run(run())
 
 
+def test_any_text_is_a_prompt_as_in_the_engine(tiny):
+    async def run():
+        engine = AsyncEmbeddingEngine(tiny)
+        expected = tiny.embed_batch(["the cat on a mat"] * 3)
+        batch = await engine.embed_batch(["on a mat"], prompt="the cat ")
+        streamed = [block async for block in engine.embed_stream(["on a mat"], prompt="the cat ")]
+        alone = await engine.embed("on a mat", prompt="the cat ")
+        np.testing.assert_allclose(np.concatenate([batch, *streamed, alone[None]]), expected, atol=1e-6)
+        with pytest.raises(InputError, match="exclude each other"):
+            await engine.embed("a", prompt="b", embedding_type="query")
+        with pytest.raises(InputError, match="exclude each other"):
+            engine.embed_stream(["a"], prompt="b", embedding_type="query")
+
+    asyncio.run(run())
+
+
 def test_nothing_gives_no_rows_and_one_str_is_refused(tiny):
     async def run():
         engine = AsyncEmbeddingEngine(tiny)

@@ -135,6 +135,17 @@ def test_queries_get_the_query_prefix(run, tmp_path):
     np.testing.assert_allclose(vectors_of(query.stdout.decode()), vectors_of(document.stdout.decode()), atol=1e-6)
 
 
+def test_any_text_is_a_prompt(run, tmp_path):
+    from tests import tiny_model
+
+    folder = tiny_model.write(tmp_path / "m", prompts={"document": "blue "})
+    options = ("embed", "--model", folder, "--cache-dir", tmp_path / "c")
+    own, same = (run(*options, "--prompt", *given) for given in (("red ", "cat"), ("", "red cat")))
+    np.testing.assert_allclose(vectors_of(own.stdout.decode()), vectors_of(same.stdout.decode()), atol=1e-6)
+    both = run(*options, "--prompt", "red ", "--query", "cat", code=2)
+    assert "--prompt exclude each other" in both.stderr.decode()
+
+
 def test_cut_texts_are_mentioned(run):
     errors = run("embed", "word " * 400).stderr.decode()
     assert errors == "warning: 1 text was cut to 256 tokens; the first is text 0 with 402\n"

@@ -228,6 +228,54 @@ def test_prefixes_are_added_by_type(tmp_path):
             asymmetric.embed("the cat", embedding_type="poem")
 
 
+def test_any_text_is_put_before_texts_as_a_prompt(tmp_path):
+    prompts = {"query": "red ", "document": "blue "}
+    own = "the tree:\n"
+    with (
+        EmbeddingEngine.from_pretrained(
+            tiny_model.write(tmp_path / "a", prompts=prompts), cache_dir=tmp_path
+        ) as engine,
+        EmbeddingEngine.from_pretrained(tiny_model.write(tmp_path / "b"), cache_dir=tmp_path) as plain,
+    ):
+        expected = plain.embed_batch([f"{own}the cat", f"{own}a dog", "the cat"])
+        alone = engine.embed("the cat", prompt=own)
+        np.testing.assert_allclose(alone, expected[0], atol=1e-6)
+        np.testing.assert_allclose(engine.embed("the cat", prompt=""), expected[2], atol=1e-6)
+        batch = engine.embed_batch(["the cat", "a dog"], prompt=own)
+        np.testing.assert_allclose(batch, expected[:2], atol=1e-6)
+        blocks = list(engine.embed_stream(iter(["the cat", "a dog"]), prompt=own))
+        np.testing.assert_allclose(np.concatenate(blocks), expected[:2], atol=1e-6)
+        with_prompt = plain.count_tokens([f"{own}the cat"])
+        np.testing.assert_array_equal(engine.count_tokens(["the cat"], prompt=own), with_prompt)
+        np.testing.assert_array_equal(engine.tokenize(["the cat"], prompt=own).lengths, with_prompt)
+
+
+def test_tokens_of_a_prompt_count_to_the_limit(load):
+    with load(truncation="error") as strict:
+        strict.embed("cat " * 25)
+        with pytest.raises(InputError, match="the limit is 32") as caught:
+            strict.embed("cat " * 25, prompt="the dog sat on a mat: ")
+        assert caught.value.index == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"prompt": "a", "embedding_type": "query"}, "embedding_type='query' exclude each other"),
+        ({"prompt": "", "embedding_type": "query"}, "exclude each other"),
+        ({"prompt": 5}, "must be a str, not int"),
+        ({"prompt": ["a"]}, "must be a str, not list"),
+        ({"prompt": "a\ud800"}, "lone surrogate at character 1"),
+    ],
+)
+def test_prompt_that_cannot_be_one_is_refused_before_a_text_is_read(engine, arguments, reason):
+    for call in (engine.embed_batch, engine.embed_stream, engine.count_tokens, engine.tokenize, engine.tokenize_parts):
+        with pytest.raises(InputError, match=reason):
+            call([None], **arguments)
+    with pytest.raises(InputError, match=reason):
+        engine.embed("a", **arguments)
+
+
 def test_stream_yields_blocks_in_order_and_reads_one_window_ahead(engine):
     read = []
 

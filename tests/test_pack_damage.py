@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from neuralcore.embedding import EmbeddingEngine, ModelCorrupt, ModelUnavailable, OutOfMemory
 from neuralcore.embedding.backends.native.file import open_model, read_packed, write_packed
 from neuralcore.embedding.backends.native.kernels import absence
-from neuralcore.embedding.loader import weights_sha256
+from neuralcore.embedding.loader import ModelFile
 from tests.children import run_in_child
 from tests.packed_damage import Packed, check_damaged, enumerate_damage, random_damage
 
@@ -166,7 +166,7 @@ def _path(tmp_path_factory):
 
 def test_fingerprint_of_a_file_that_does_not_say_its_origin_is_refused(packed, tmp_path):
     with pytest.raises(ModelCorrupt, match="made_from = None"):
-        weights_sha256(say(packed, tmp_path / "whole.safetensors", made_from=None))
+        _ = ModelFile(say(packed, tmp_path / "whole.safetensors", made_from=None)).weights_sha256
 
 
 def test_folder_is_no_file(tmp_path):

@@ -237,6 +237,7 @@ names = (
     "truncate",
     "normalize",
     "prompt_name",
+    "prompt",
     "input_type",
 )
 bodies = st.dictionaries(st.sampled_from(names), anything, max_size=9).map(orjson.dumps)

@@ -92,6 +92,15 @@ def test_queries_get_the_query_prefix_in_both_dialects(server, engine):
     assert np.abs(query - engine.embed(TEXTS[0])).max() > 0.01
 
 
+def test_any_text_is_a_prompt_in_both_dialects(server, engine):
+    expected = engine.embed(TEXTS[0], prompt="a red mat: ")
+    openai = server.post("/v1/embeddings", {"input": TEXTS[0], "prompt": "a red mat: "}).json()["data"][0]["embedding"]
+    tei = server.post("/embed", {"inputs": TEXTS[0], "prompt": "a red mat: "}).json()[0]
+    np.testing.assert_allclose(openai, expected, atol=1e-6)
+    np.testing.assert_allclose(tei, expected, atol=1e-6)
+    assert np.abs(expected - engine.embed(TEXTS[0])).max() > 0.01
+
+
 def test_tei_gives_a_list_of_lists_cut_and_scaled_to_the_dimensions_asked_for(server, engine):
     vectors = np.array(server.post("/embed", {"inputs": TEXTS, "dimensions": 7}).json())
     expected = engine.embed_batch(TEXTS)[:, :7].astype(np.float64)
@@ -128,6 +137,11 @@ def test_token_ids_of_another_tokenizer_are_refused_with_the_way_out(server):
         ({"input": "a", "model": "gpt-4"}, 404, "--alias"),
         ({"input": "a", "input_type": "nonsense"}, 422, "no prompt"),
         ({"input": "a", "input_type": ""}, 422, "no prompt"),
+        ({"input": "a", "input_type": "query", "prompt": "b"}, 400, "prompt and input_type exclude"),
+        ({"input": "a", "prompt": "b" * 10_001}, 400, "at most 10000"),
+        ({"input": "a", "prompt": 5}, 400, "prompt must be of type str"),
+        ({"input": [5], "prompt": "b"}, 400, "before texts; input has token ids"),
+        ({"input": "a", "prompt": "\ud800"}, 400, "not JSON"),
         ({"input": "a", "encoding_format": ""}, 400, "encoding_format"),
         ({"input": "a", "encoding_format": []}, 400, "encoding_format"),
         ({"input": "a", "task": "retrieval.query"}, 400, "'task' is not known"),

@@ -10,16 +10,14 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
 from .admission import AdmissionQueue
-from .arguments import Truncation, check_texts
+from .arguments import Truncation, check_text, check_texts
 from .calls import Encoded
 from .config import ModelConfig
 from .engine import EmbeddingEngine, PrecisionName
 from .errors import InputError
 from .providers import Device, GpuOptions
-from .stream import WINDOW_CHARACTERS, empty_vectors, windows
+from .stream import WINDOW_CHARACTERS, collect, windows
 from .types import EmbeddingType, Precision, TokenBatch, Vectors
 
 MAX_WAITING = 4096
@@ -107,7 +105,7 @@ class AsyncEmbeddingEngine:
         """Calls that wait for the engine now."""
         return len(self._queue)
 
-    async def embed(self, text: str, *, embedding_type: str | None = None) -> Vectors:
+    async def embed(self, text: str, *, embedding_type: str | None = None, prompt: str | None = None) -> Vectors:
         """Embed one text; see `EmbeddingEngine.embed`.
 
         Returns:
@@ -120,9 +118,8 @@ class AsyncEmbeddingEngine:
             >>> (await engine.embed("one text")).shape  # doctest: +SKIP
             (384,)
         """
-        if not isinstance(text, str):
-            raise InputError(f"embed takes one str, got {type(text).__name__}; embed_batch takes several")
-        vector: Vectors = (await self._put([text], embedding_type)).vectors[0]
+        check_text(text)
+        vector: Vectors = (await self._put([text], self.config.prefix(embedding_type, prompt))).vectors[0]
         return vector
 
     async def embed_query(self, text: str) -> Vectors:
@@ -135,13 +132,18 @@ class AsyncEmbeddingEngine:
         return await self.embed(text, embedding_type=EmbeddingType.QUERY)
 
     async def embed_batch(
-        self, texts: Iterable[str] | AsyncIterable[str], *, embedding_type: str | None = None
+        self,
+        texts: Iterable[str] | AsyncIterable[str],
+        *,
+        embedding_type: str | None = None,
+        prompt: str | None = None,
     ) -> Vectors:
         """Embed several texts; see `EmbeddingEngine.embed_batch`. Other calls run between its parts.
 
         Args:
             texts: as in `embed_stream`.
             embedding_type: as in `embed`.
+            prompt: as in `embed`.
 
         Returns:
             float32 (n, dimension), in input order.
@@ -154,13 +156,17 @@ class AsyncEmbeddingEngine:
             (2, 384)
         """
         _check_texts(texts)
+        prefix = self.config.prefix(embedding_type, prompt)
         with self._queue.promised():
-            blocks = [block async for block in self._stream(texts, embedding_type, is_promised=True)]
-        out = empty_vectors(sum(map(len, blocks)), self.dimension)
-        return np.concatenate(blocks, out=out) if blocks else out
+            blocks = [block async for block in self._stream(texts, prefix, is_promised=True)]
+        return collect(blocks, sum(map(len, blocks)), self.dimension)
 
     def embed_stream(
-        self, texts: Iterable[str] | AsyncIterable[str], *, embedding_type: str | None = None
+        self,
+        texts: Iterable[str] | AsyncIterable[str],
+        *,
+        embedding_type: str | None = None,
+        prompt: str | None = None,
     ) -> AsyncIterator[Vectors]:
         """Embed any number of texts in bounded memory; see `EmbeddingEngine.embed_stream`.
 
@@ -168,6 +174,7 @@ class AsyncEmbeddingEngine:
             texts: an asynchronous iterable; or a plain one, which is read in threads unless it is a list or tuple, as
                 it may block.
             embedding_type: as in `embed`.
+            prompt: as in `embed`.
 
         Yields:
             Blocks of float32 (m, dimension), in input order.
@@ -181,7 +188,7 @@ class AsyncEmbeddingEngine:
             ...     index.add(block)
         """
         _check_texts(texts)
-        return self._stream(texts, embedding_type)
+        return self._stream(texts, self.config.prefix(embedding_type, prompt))
 
     async def encode(self, tokenize: Callable[[], Iterable[TokenBatch]], *, is_small: bool = False) -> Encoded:
         """Vectors of what `tokenize` gives, with counts and times: what servers need.
@@ -232,13 +239,13 @@ class AsyncEmbeddingEngine:
     def _put(
         self,
         texts: list[str],
-        embedding_type: str | None,
+        prefix: str,
         *,
         first_index: int = 0,
         refusable: bool = True,
         is_promised: bool = False,
     ) -> asyncio.Future[Encoded]:
-        tokenize = partial(self._engine.tokenize_parts, texts, embedding_type=embedding_type, first_index=first_index)
+        tokenize = partial(self._engine.tokenize_parts, texts, prompt=prefix, first_index=first_index)
         return self._queue.put(
             tokenize,
             is_small=is_small(texts),
@@ -248,14 +255,14 @@ class AsyncEmbeddingEngine:
         )
 
     async def _stream(
-        self, texts: Iterable[str] | AsyncIterable[str], embedding_type: str | None, *, is_promised: bool = False
+        self, texts: Iterable[str] | AsyncIterable[str], prefix: str, *, is_promised: bool = False
     ) -> AsyncIterator[Vectors]:
         pending: deque[asyncio.Future[Encoded]] = deque()
         first = 0
         try:
             async for window in _windows(texts):
                 pending.append(
-                    self._put(window, embedding_type, first_index=first, refusable=first == 0, is_promised=is_promised)
+                    self._put(window, prefix, first_index=first, refusable=first == 0, is_promised=is_promised)
                 )
                 first += len(window)
                 if len(pending) == _WINDOWS_AHEAD:

@@ -19,6 +19,16 @@ _log = logging.getLogger(__name__)
 _MISSING = {"NAType", "NaTType"}  # what pandas puts into gaps beside None and NaN
 
 
+def check_text(text: object) -> None:
+    """Refuse what is not one text.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"embed takes one str, got {type(text).__name__}; embed_batch takes several")
+
+
 def check_texts(texts: object) -> None:
     """Refuse what can be iterated, but does not give texts in an order that the vectors could keep.
 

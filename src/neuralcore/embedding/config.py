@@ -95,15 +95,18 @@ class ModelConfig:
         """Whether queries and documents get different prefixes."""
         return self.query_prefix != self.document_prefix
 
-    def prefix(self, embedding_type: str | None) -> str:
+    def prefix(self, embedding_type: str | None = None, prompt: str | None = None) -> str:
         """The text put before an input of this type.
 
         Args:
             embedding_type: "query", "document", the name of one of the model's prompts, or None for its default.
+            prompt: the text itself, whatever prompts the model has.
 
         Raises:
-            InputError: the model has no such prompt.
+            InputError: the model has no such prompt; both are given; or the prompt is no text that can be tokenized.
         """
+        if prompt is not None:
+            return _checked_prompt(prompt, embedding_type)
         known = {**self.prompts, "query": self.query_prefix, "document": self.document_prefix}
         chosen = (self.default_prompt or "document") if embedding_type is None else embedding_type
         if chosen not in known:
@@ -121,6 +124,18 @@ class ModelConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The reverse of `to_dict`."""
         return cls(**values)
+
+
+def _checked_prompt(prompt: object, embedding_type: str | None) -> str:
+    if embedding_type is not None:
+        raise InputError(f"prompt and embedding_type={str(embedding_type)!r} exclude each other: give one of them")
+    if not isinstance(prompt, str):
+        raise InputError(f"prompt must be a str, not {type(prompt).__name__}")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"prompt has a lone surrogate at character {error.start}") from error
+    return prompt
 
 
 def _is_whole(number: object) -> bool:

@@ -12,15 +12,13 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from . import loader, memory, pooling
-from .arguments import Truncation, check_options, check_texts, device_for, usable_threads
+from .arguments import Truncation, check_options, check_text, check_texts, device_for, usable_threads
 from .config import ModelConfig
-from .errors import InputError
 from .fingerprint import Fingerprint
 from .healing import HealingEncoder, open_whole
 from .progress import progress_bar
 from .providers import Device, GpuOptions
-from .stream import PART_CHARACTERS, PART_TEXTS, empty_vectors, encode_windows, windows
-from .truncation import CutTexts
+from .stream import Reader, collect, encode_windows
 from .types import Advance, EmbeddingType, Lengths, Precision, TokenBatch, Vectors
 
 PrecisionName = Literal["fp32", "fp16", "int8", "dynamic-int8"]
@@ -84,8 +82,7 @@ class EmbeddingEngine:
         self._truncation, self._dimensions = truncation, dimensions
         self._threads = usable_threads(threads)
         self._model_path = Path(model_path)
-        self._precision: Precision | None = None
-        self._weights: str | None = None
+        self._file = loader.ModelFile(self._model_path)
         self._tokenizer, self._encoder = loader.open_files(
             Path(model_path), Path(tokenizer_path), self._config, device=device, threads=self._threads,
             max_memory_bytes=max_memory_bytes, gpu=gpu or GpuOptions(),
@@ -161,7 +158,7 @@ class EmbeddingEngine:
                 found.model_path, found.tokenizer_path, config, device=device, threads=threads, truncation=truncation,
                 dimensions=dimensions, max_memory_bytes=max_memory_bytes, gpu=gpu,
             )  # fmt: skip
-            engine._precision, engine._weights = found.precision, found.weights_sha256
+            engine._file = loader.ModelFile(found.model_path, found.precision, found.weights_sha256)
             return engine
 
         locate = partial(loader.locate, loader.lasting_name(model), precision=precision, revision=revision, store=store)
@@ -204,9 +201,7 @@ class EmbeddingEngine:
     @property
     def precision(self) -> Precision:
         """How the model's numbers are kept; of an ONNX file that is used as it was found, what its graph says."""
-        if self._precision is None:
-            self._precision = loader.detect_precision(self._model_path)
-        return self._precision
+        return self._file.precision
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -215,33 +210,33 @@ class EmbeddingEngine:
         Example:
             >>> open("index.json", "w").write(engine.fingerprint.to_json())  # doctest: +SKIP
         """
-        self._weights = self._weights or loader.weights_sha256(self._model_path)
-        told = self._config, self._weights, str(self.precision), self._dimensions, self._tokenizer.digest
+        told = self._config, self._file.weights_sha256, str(self.precision), self._dimensions, self._tokenizer.digest
         own = replace(Fingerprint.of(*told), backend=self.backend)
         return replace(own, pooling="graph") if self._encoder.takes_sentence else own
 
-    def embed(self, text: str, *, embedding_type: str | None = None) -> Vectors:
+    def embed(self, text: str, *, embedding_type: str | None = None, prompt: str | None = None) -> Vectors:
         """Embed one text.
 
         Args:
             text: any str; the empty one has a vector, too.
             embedding_type: "document", "query", or the name of another prompt of the model. None takes the model's
                 default prompt, if it has one, else "document".
+            prompt: put before the text as it is, instead of a prompt of the model: an instruction of your own, with
+                the blank or line end that it needs. Its tokens count.
 
         Returns:
             float32 (dimension,).
 
         Raises:
-            InputError: not a str, lone surrogates, or too long with truncation="error".
+            InputError: not a str, lone surrogates, too long with truncation="error", no such prompt, or both of them.
             InferenceError: the model failed.
 
         Example:
             >>> engine.embed("one text").shape  # doctest: +SKIP
             (384,)
         """
-        if not isinstance(text, str):
-            raise InputError(f"embed takes one str, got {type(text).__name__}; embed_batch takes several")
-        vector: Vectors = self.encode(self.tokenize([text], embedding_type=embedding_type))[0]
+        check_text(text)
+        vector: Vectors = self.encode(self.tokenize([text], embedding_type=embedding_type, prompt=prompt))[0]
         return vector
 
     def embed_query(self, text: str) -> Vectors:
@@ -254,13 +249,19 @@ class EmbeddingEngine:
         return self.embed(text, embedding_type=EmbeddingType.QUERY)
 
     def embed_batch(
-        self, texts: Iterable[str], *, embedding_type: str | None = None, progress: bool = False
+        self,
+        texts: Iterable[str],
+        *,
+        embedding_type: str | None = None,
+        prompt: str | None = None,
+        progress: bool = False,
     ) -> Vectors:
         """Embed several texts. A text's vector does not depend on its neighbours.
 
         Args:
             texts: the texts; may be empty.
             embedding_type: as in `embed`.
+            prompt: as in `embed`.
             progress: show a progress bar on standard error.
 
         Returns:
@@ -277,20 +278,19 @@ class EmbeddingEngine:
         """
         check_texts(texts)
         texts = texts if isinstance(texts, (list, tuple)) else list(texts)
-        out = empty_vectors(len(texts), self.dimension)
-        start = 0
+        reader = self._reader(embedding_type, prompt)
         with progress_bar("Embedding", len(texts)) if progress else nullcontext() as advance:
-            for block in self._blocks(texts, embedding_type, advance):
-                out[start : start + len(block)] = block
-                start += len(block)
-        return out
+            return collect(self._blocks(texts, reader, advance), len(texts), self.dimension)
 
-    def embed_stream(self, texts: Iterable[str], *, embedding_type: str | None = None) -> Iterator[Vectors]:
+    def embed_stream(
+        self, texts: Iterable[str], *, embedding_type: str | None = None, prompt: str | None = None
+    ) -> Iterator[Vectors]:
         """Embed any number of texts in bounded memory.
 
         Args:
             texts: any iterable, read as needed in the caller's thread, never whole.
             embedding_type: as in `embed`.
+            prompt: as in `embed`.
 
         Yields:
             Blocks of float32 (m, dimension), in input order; m differs from block to block.
@@ -303,14 +303,17 @@ class EmbeddingEngine:
             1000000
         """
         check_texts(texts)
-        return self._blocks(texts, embedding_type, None)
+        return self._blocks(texts, self._reader(embedding_type, prompt), None)
 
-    def count_tokens(self, texts: Iterable[str], *, embedding_type: str | None = None) -> Lengths:
+    def count_tokens(
+        self, texts: Iterable[str], *, embedding_type: str | None = None, prompt: str | None = None
+    ) -> Lengths:
         """Tokens of each text, with special tokens and prefix, before any cut.
 
         Args:
             texts: the texts.
             embedding_type: as in `embed`.
+            prompt: as in `embed`.
 
         Returns:
             int64 (n,). Texts with more than `max_tokens` will be cut.
@@ -320,12 +323,19 @@ class EmbeddingEngine:
             [4]
         """
         check_texts(texts)
-        return self._tokenizer.count(list(texts), prefix=self._config.prefix(embedding_type))
+        return self._reader(embedding_type, prompt).count(list(texts))
 
-    def tokenize(self, texts: Sequence[str], *, embedding_type: str | None = None, first_index: int = 0) -> TokenBatch:
+    def tokenize(
+        self,
+        texts: Sequence[str],
+        *,
+        embedding_type: str | None = None,
+        prompt: str | None = None,
+        first_index: int = 0,
+    ) -> TokenBatch:
         """The first half of `embed_batch`: texts to tokens; messages count from `first_index`."""
         check_texts(texts)
-        return TokenBatch.join(list(self.tokenize_parts(texts, embedding_type=embedding_type, first_index=first_index)))
+        return TokenBatch.join(list(self._reader(embedding_type, prompt).read_parts(texts, first_index)))
 
     @property
     def keeps_end(self) -> bool:
@@ -337,14 +347,15 @@ class EmbeddingEngine:
         return self._tokenizer.accept(ids, first_index=first_index)
 
     def tokenize_parts(
-        self, texts: Iterable[str], *, embedding_type: str | None = None, first_index: int = 0
+        self,
+        texts: Iterable[str],
+        *,
+        embedding_type: str | None = None,
+        prompt: str | None = None,
+        first_index: int = 0,
     ) -> Iterator[TokenBatch]:
         """As `tokenize`, a few texts at a time, each part when asked for."""
-        cut = CutTexts(self._truncation, self.max_tokens)
-        for part in windows(texts, PART_TEXTS, PART_CHARACTERS):
-            yield self._tokenize(part, first_index, embedding_type, cut)
-            first_index += len(part)
-        cut.warn()
+        return self._reader(embedding_type, prompt).read_parts(texts, first_index)
 
     def encode(self, tokens: TokenBatch, advance: Advance | None = None, threads: int | None = None) -> Vectors:
         """The second half of `embed_batch`: tokens to float32 (n, dimension); see `Encoder.encode`."""
@@ -378,19 +389,12 @@ class EmbeddingEngine:
         name, device = self._config.name, self.device
         return f"EmbeddingEngine({name!r}, dimension={self.dimension}, device={device!r}, threads={self._threads})"
 
-    def _blocks(self, texts: Iterable[str], embedding_type: str | None, advance: Advance | None) -> Iterator[Vectors]:
-        cut = CutTexts(self._truncation, self.max_tokens)
-        try:
-            yield from encode_windows(
-                texts,
-                lambda window, first: self._tokenize(window, first, embedding_type, cut),
-                lambda tokens: self.encode(tokens, advance),
-            )
-        finally:
-            cut.warn()
+    def _reader(self, embedding_type: str | None, prompt: str | None) -> Reader:
+        prefix = self._config.prefix(embedding_type, prompt)
+        return Reader(self._tokenizer, prefix, self._truncation, self.max_tokens)
 
-    def _tokenize(self, texts: Sequence[str], first: int, embedding_type: str | None, cut: CutTexts) -> TokenBatch:
-        prefix = self._config.prefix(embedding_type)
-        tokens = self._tokenizer.encode(texts, prefix=prefix, first_index=first)
-        cut.add(tokens, first, lambda row: int(self._tokenizer.count([texts[row]], prefix=prefix)[0]))
-        return tokens
+    def _blocks(self, texts: Iterable[str], reader: Reader, advance: Advance | None) -> Iterator[Vectors]:
+        try:
+            yield from encode_windows(texts, reader.read, lambda tokens: self.encode(tokens, advance))
+        finally:
+            reader.warn()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 
@@ -19,13 +20,12 @@ from .types import Encoder, Precision
 
 __all__ = [
     "Located",
+    "ModelFile",
     "Store",
-    "detect_precision",
     "locate",
     "make_store",
     "open_files",
     "read_config",
-    "weights_sha256",
 ]
 
 
@@ -57,6 +57,41 @@ class Located:
         return max_tokens or self.config.max_tokens
 
 
+class ModelFile:
+    """A model's own file, and what is found out of it when it is asked for, as it may have to be read.
+
+    Args:
+        path: the file.
+        precision: how its numbers are kept; None where only the file can tell.
+        weights_sha256: of the weights it was made from; None as above.
+    """
+
+    def __init__(self, path: Path, precision: Precision | None = None, weights_sha256: str | None = None) -> None:
+        self.path, self._precision, self._weights_sha256 = path, precision, weights_sha256
+
+    @cached_property
+    def precision(self) -> Precision:
+        """How its numbers are kept, by what is in it."""
+        if self._precision is not None:
+            return self._precision
+        if self.path.suffix == PACKED_SUFFIX:
+            return Precision.INT8
+        from .backends.onnx.quantize import detect_quantization
+
+        return detect_quantization(self.path)
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """What tells its weights from others: of those that it was made from, where it says so."""
+        if self._weights_sha256 is not None:
+            return self._weights_sha256
+        if self.path.suffix == PACKED_SUFFIX:
+            return read_origin(self.path)
+        from .backends.onnx.graph_file import weights_sha256
+
+        return weights_sha256(self.path)
+
+
 def lasting_name(model: str | PathLike[str]) -> str:
     """What still names a model when the working directory is another: of what is a file or folder, its whole path."""
     path = settings.expanded(model)
@@ -82,24 +117,6 @@ def locate(
         Precision(manifest.precision) if manifest.graph_version or manifest.precision != "fp32" else None,
         manifest.files,
     )
-
-
-def weights_sha256(model_path: Path) -> str:
-    """What tells a model's weights from others: of those that it was made from, where it says so."""
-    if model_path.suffix == PACKED_SUFFIX:
-        return read_origin(model_path)
-    from .backends.onnx.graph_file import weights_sha256
-
-    return weights_sha256(model_path)
-
-
-def detect_precision(model_path: Path) -> Precision:
-    """What precision a file has, by what is in it."""
-    if model_path.suffix == PACKED_SUFFIX:
-        return Precision.INT8
-    from .backends.onnx.quantize import detect_quantization
-
-    return detect_quantization(model_path)
 
 
 def read_config(folder: Path) -> ModelConfig:

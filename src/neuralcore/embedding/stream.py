@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
 
 from . import memory
+from .arguments import Truncation
 from .errors import InputError, OutOfMemory
-from .types import TokenBatch, Vectors
+from .tokenizer import Tokenizer
+from .truncation import CutTexts
+from .types import Lengths, TokenBatch, Vectors
 from .workers import Workers
 
 WINDOW_TEXTS = 1024
@@ -26,6 +29,42 @@ PART_TEXTS, PART_CHARACTERS = 64, 100_000
 """Of what is tokenized in turn with other calls: some milliseconds."""
 
 
+class Reader:
+    """Texts of one call to tokens: what is put before each of them, and which were too long.
+
+    Args:
+        tokenizer: of the model.
+        prefix: put before each text.
+        truncation: what to do with texts that are too long.
+        max_tokens: the limit.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, prefix: str, truncation: Truncation, max_tokens: int) -> None:
+        self._tokenizer, self._prefix = tokenizer, prefix
+        self._cut = CutTexts(truncation, max_tokens)
+
+    def read(self, texts: Sequence[str], first_index: int) -> TokenBatch:
+        """Tokens of some of the texts, the first of which has this number."""
+        tokens = self._tokenizer.encode(texts, prefix=self._prefix, first_index=first_index)
+        self._cut.add(tokens, first_index, lambda row: int(self.count([texts[row]])[0]))
+        return tokens
+
+    def read_parts(self, texts: Iterable[str], first_index: int) -> Iterator[TokenBatch]:
+        """Tokens of all texts, a few of them at a time, each part when asked for."""
+        for part in windows(texts, PART_TEXTS, PART_CHARACTERS):
+            yield self.read(part, first_index)
+            first_index += len(part)
+        self.warn()
+
+    def count(self, texts: Sequence[str]) -> Lengths:
+        """Tokens of each text before any cut."""
+        return self._tokenizer.count(texts, prefix=self._prefix)
+
+    def warn(self) -> None:
+        """Tell of all texts that were cut, if that was asked for."""
+        self._cut.warn()
+
+
 def empty_vectors(n_texts: int, dimension: int) -> Vectors:
     """Room for all vectors of a call, float32 (n, dimension).
 
@@ -37,6 +76,19 @@ def empty_vectors(n_texts: int, dimension: int) -> Vectors:
     except MemoryError as error:
         reason = f"their vectors take {4 * n_texts * dimension:,} bytes; embed_stream gives them in blocks"
         raise OutOfMemory.outside_of_runs(n_texts, reason) from error
+
+
+def collect(blocks: Iterable[Vectors], n_texts: int, dimension: int) -> Vectors:
+    """Blocks of a call's vectors as one array, float32 (n, dimension). Room is made before the first is asked for.
+
+    Raises:
+        OutOfMemory: there is none.
+    """
+    out, start = empty_vectors(n_texts, dimension), 0
+    for block in blocks:
+        out[start : start + len(block)] = block
+        start += len(block)
+    return out
 
 
 def windows(

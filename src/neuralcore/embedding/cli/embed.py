@@ -40,6 +40,7 @@ _STDIN = "-"
 )  # fmt: skip
 @click.option("--query/--document", "is_query", default=None, help="What the texts are; default: as the model says.")
 @click.option("--type", "type_name", metavar="NAME", help="Another prompt of the model, e.g. clustering.")
+@click.option("--prompt", metavar="TEXT", help="Put this before each text, instead of a prompt of the model.")
 @click.option(
     "--engine", "where", type=click.Choice(["local", "ray"]), default="local", show_default=True,
     help="Embed in this process, or on a Ray cluster (RAY_ADDRESS, or one that is started here).",
@@ -53,6 +54,7 @@ def embed(
     output_path: Path | None,
     is_query: bool | None,
     type_name: str | None,
+    prompt: str | None,
     where: str,
     workers: int | None,
     **options: Any,
@@ -66,7 +68,7 @@ def embed(
     """  # noqa: D301 - click wants the character itself
     from .writers import check_output, open_writer
 
-    embedding_type = _embedding_type(is_query, type_name)
+    before = _before(is_query, type_name, prompt)
     check_output(output_path)
     if workers and where != "ray":
         raise click.UsageError("--workers goes with --engine ray.")
@@ -76,17 +78,18 @@ def embed(
         open_writer(output_path, source, engine.dimension) as write,
         _progress(source, to_screen=output_path is None) as advance,
     ):
-        for chunk, vectors in _embedded(engine, source, embedding_type):
+        for chunk, vectors in _embedded(engine, source, before):
             write(chunk, vectors)
             advance(len(vectors))
 
 
-def _embedding_type(is_query: bool | None, name: str | None) -> str | None:
-    if name and is_query is not None:
-        raise click.UsageError("--type excludes --query and --document.")
-    if is_query is None:
-        return name
-    return "query" if is_query else "document"
+def _before(is_query: bool | None, name: str | None, prompt: str | None) -> dict[str, str | None]:
+    """What is put before each text, as the engine is told it."""
+    if sum(given is not None for given in (is_query, name, prompt)) > 1:
+        raise click.UsageError("--query or --document, --type and --prompt exclude each other.")
+    if is_query is not None:
+        name = "query" if is_query else "document"
+    return {"embedding_type": name, "prompt": prompt}
 
 
 def _open_source(texts: tuple[str, ...], path: Path | None, column: str) -> AbstractContextManager[Source]:
@@ -128,7 +131,7 @@ def _progress(source: Source, *, to_screen: bool) -> AbstractContextManager[Adva
 
 
 def _embedded(
-    engine: EmbeddingEngine | RayEngine, source: Source, embedding_type: str | None
+    engine: EmbeddingEngine | RayEngine, source: Source, before: dict[str, str | None]
 ) -> Iterator[tuple[Chunk, Vectors]]:
     """Each chunk with its vectors: the engine cuts its blocks elsewhere than the source its chunks."""
     import numpy as np
@@ -141,7 +144,7 @@ def _embedded(
             yield from chunk.texts
 
     rest = np.empty((0, engine.dimension), np.float32)
-    for block in engine.embed_stream(texts(), embedding_type=embedding_type):
+    for block in engine.embed_stream(texts(), **before):
         rest = np.concatenate([rest, block])
         while waiting and len(waiting[0].texts) <= len(rest):
             chunk = waiting.popleft()

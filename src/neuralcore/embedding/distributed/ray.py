@@ -28,6 +28,7 @@ class RayEmbedder:
         column: of texts.
         output: column of vectors to add.
         embedding_type: "document", "query", or a prompt of the model; None for its default.
+        prompt: any other text to put before each.
 
     Example:
         >>> dataset.map_batches(  # doctest: +SKIP
@@ -44,9 +45,11 @@ class RayEmbedder:
         column: str = "text",
         output: str = "embedding",
         embedding_type: str | None = None,
+        prompt: str | None = None,
     ) -> None:
         self._engine = recipe.load(threads=_own_threads())
-        self._column, self._output, self._type = column, output, embedding_type
+        self._column, self._output = column, output
+        self._prefix = self._engine.config.prefix(embedding_type, prompt)
 
     def __call__(self, batch: Any) -> Any:
         """The batch with its vectors, float32 (n, dimension), in the form it came in: NumPy, pandas or Arrow.
@@ -56,7 +59,7 @@ class RayEmbedder:
         """
         texts = texts_of(batch, self._column)
         try:
-            vectors = self._engine.embed_batch(texts, embedding_type=self._type)
+            vectors = self._engine.embed_batch(texts, prompt=self._prefix)
         except InputError as error:
             raise InputError(f"column {self._column!r}: {error}") from error
         return with_vectors(batch, self._output, vectors)
@@ -92,14 +95,16 @@ class RayEngine:
             self.close()
             raise
 
-    def embed_stream(self, texts: Iterable[str], *, embedding_type: str | None = None) -> Iterator[Vectors]:
+    def embed_stream(
+        self, texts: Iterable[str], *, embedding_type: str | None = None, prompt: str | None = None
+    ) -> Iterator[Vectors]:
         """As `EmbeddingEngine.embed_stream`: blocks in order, memory bounded. Workers take windows in turn."""
         check_texts(texts)
         pending: deque[Any] = deque()
         first = 0
         for number, window in enumerate(windows(texts)):
             worker = self._workers[number % len(self._workers)]
-            pending.append(worker.embed.remote(window, first, embedding_type))
+            pending.append(worker.embed.remote(window, first, embedding_type, prompt))
             first += len(window)
             if len(pending) == _WINDOWS_PER_WORKER * len(self._workers):
                 yield _fetch(pending.popleft())
@@ -128,8 +133,8 @@ class _Worker:
     def dimension(self) -> int:
         return self._engine.dimension
 
-    def embed(self, texts: list[str], first: int, embedding_type: str | None) -> Vectors:
-        tokens = self._engine.tokenize(texts, embedding_type=embedding_type, first_index=first)
+    def embed(self, texts: list[str], first: int, embedding_type: str | None, prompt: str | None) -> Vectors:
+        tokens = self._engine.tokenize(texts, embedding_type=embedding_type, prompt=prompt, first_index=first)
         return self._engine.encode(tokens)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _ENGINES = 3  # that a worker process keeps, as Spark's own cache of models does
 
 
-def embedding_udf(recipe: EngineRecipe, *, embedding_type: str | None = None) -> Any:
+def embedding_udf(recipe: EngineRecipe, *, embedding_type: str | None = None, prompt: str | None = None) -> Any:
     """A UDF from a column of texts to a column of arrays of floats.
 
     Each Python worker process loads one engine, with as many threads as `spark.task.cpus` gives its task, and keeps it
@@ -28,6 +28,7 @@ def embedding_udf(recipe: EngineRecipe, *, embedding_type: str | None = None) ->
     Args:
         recipe: which engine.
         embedding_type: "document", "query", or a prompt of the model; None for its default.
+        prompt: any other text to put before each.
 
     Example:
         >>> embed = embedding_udf(EngineRecipe(model="all-MiniLM-L6-v2"))  # doctest: +SKIP
@@ -38,17 +39,17 @@ def embedding_udf(recipe: EngineRecipe, *, embedding_type: str | None = None) ->
         task = TaskContext.get()
         engine = _engine(recipe, task.cpus() if task else None)
         for texts in batches:
-            yield _embedded(engine, texts, embedding_type)
+            yield _embedded(engine, texts, engine.config.prefix(embedding_type, prompt))
 
     # Spark reads the annotations, and cannot look up names in a function that it has sent as a value.
     embed.__annotations__ = {"batches": Iterator[pd.Series], "return": Iterator[pd.Series]}
     return pandas_udf(embed, ArrayType(FloatType()))
 
 
-def _embedded(engine: EmbeddingEngine, texts: pd.Series, embedding_type: str | None) -> pd.Series:
+def _embedded(engine: EmbeddingEngine, texts: pd.Series, prefix: str) -> pd.Series:
     given = texts.notna()
     vectors = pd.Series([None] * len(texts), dtype=object)
-    vectors[given.to_numpy()] = list(engine.embed_batch(texts[given].tolist(), embedding_type=embedding_type))
+    vectors[given.to_numpy()] = list(engine.embed_batch(texts[given].tolist(), prompt=prefix))
     return vectors
 
 

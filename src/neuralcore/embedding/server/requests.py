@@ -12,11 +12,14 @@ from ..config import ModelConfig
 from .refusals import Refusal
 
 T = TypeVar("T")
+_PROMPT_CHARACTERS = 10_000  # of one that is put before each text
 Texts = Sequence[str] | Sequence[Sequence[int]]
 
 # A field that is not among these may mean anything, so that its sender would get other vectors than it asked for.
-_OPENAI_FIELDS = frozenset({"input", "model", "encoding_format", "dimensions", "input_type", "user"})
-_TEI_FIELDS = frozenset({"inputs", "truncate", "truncation_direction", "normalize", "dimensions", "prompt_name"})
+_OPENAI_FIELDS = frozenset({"input", "model", "encoding_format", "dimensions", "input_type", "prompt", "user"})
+_TEI_FIELDS = frozenset(
+    {"inputs", "truncate", "truncation_direction", "normalize", "dimensions", "prompt_name", "prompt"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +29,7 @@ class EmbeddingRequest:
     Args:
         inputs: texts, or the token ids of texts.
         embedding_type: "query", "document", or a prompt of the model; None for its default.
+        prompt: put before each text instead.
         dimensions: components to keep; None keeps all.
         truncate: whether long texts are cut; None is the server's rule.
         cut_at: the end at which they may be cut, "left" or "right"; None is the model's.
@@ -36,6 +40,7 @@ class EmbeddingRequest:
 
     inputs: Texts
     embedding_type: str | None = None
+    prompt: str | None = None
     dimensions: int | None = None
     truncate: bool | None = None
     cut_at: str | None = None
@@ -54,6 +59,7 @@ def parse_openai(body: bytes) -> EmbeddingRequest:
     return EmbeddingRequest(
         inputs=_inputs(fields, "input"),
         embedding_type=_optional(fields, "input_type", str),
+        prompt=_prompt(fields, "input", "input_type"),
         dimensions=_dimensions(fields),
         base64=_choice(fields, "encoding_format", ("float", "base64")) == "base64",
         model=_optional(fields, "model", str),
@@ -70,6 +76,7 @@ def parse_tei(body: bytes) -> EmbeddingRequest:
     return EmbeddingRequest(
         inputs=_inputs(fields, "inputs"),
         embedding_type=_optional(fields, "prompt_name", str),
+        prompt=_prompt(fields, "inputs", "prompt_name"),
         dimensions=_dimensions(fields),
         truncate=_optional(fields, "truncate", bool),
         cut_at=_direction(fields),
@@ -77,13 +84,13 @@ def parse_tei(body: bytes) -> EmbeddingRequest:
     )
 
 
-def check_type(config: ModelConfig, embedding_type: str | None) -> None:
+def check_prompt(config: ModelConfig, request: EmbeddingRequest) -> None:
     """Refuse a prompt the model does not have, before anything waits.
 
     Raises:
         InputError: with the names of those it has.
     """
-    config.prefix(embedding_type)
+    config.prefix(request.embedding_type, request.prompt)
 
 
 def _object(body: bytes, known: frozenset[str]) -> dict[str, Any]:
@@ -114,6 +121,21 @@ def _inputs(fields: dict[str, Any], name: str) -> Texts:
         if all(isinstance(each, list) and each and _are_ids(each) for each in value):
             return value
     raise Refusal(400, f"{name} is a text, or a list of texts, or of token ids; it must not be empty", param=name)
+
+
+def _prompt(fields: dict[str, Any], inputs: str, name: str) -> str | None:
+    """A text to put before each text; token ids have nothing before them."""
+    prompt = _optional(fields, "prompt", str)
+    if prompt is None:
+        return None
+    if name in fields:
+        raise Refusal(400, f"prompt and {name} exclude each other", param="prompt")
+    if len(prompt) > _PROMPT_CHARACTERS:
+        reason = f"prompt has {len(prompt)} characters; at most {_PROMPT_CHARACTERS} are taken"
+        raise Refusal(400, reason, param="prompt")
+    if not isinstance(_inputs(fields, inputs)[0], str):
+        raise Refusal(400, f"prompt goes before texts; {inputs} has token ids", param="prompt")
+    return prompt
 
 
 def _are_ids(values: list[Any]) -> bool:

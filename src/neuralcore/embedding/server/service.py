@@ -22,7 +22,7 @@ from .callers import Callers
 from .limits import Limits
 from .metrics import Metrics
 from .refusals import Refusal
-from .requests import EmbeddingRequest, check_type
+from .requests import EmbeddingRequest, check_prompt
 
 _READ_OR_ANSWERED = 512
 RETRY_S = 5  # of clients that come while the model is loaded or the server leaves
@@ -169,7 +169,7 @@ class Service:
 
     def _check_inputs(self, request: EmbeddingRequest, engine: EmbeddingEngine) -> None:
         self.limits.check_texts(len(request.inputs))
-        check_type(engine.config, request.embedding_type)
+        check_prompt(engine.config, request)
         if request.dimensions is not None and request.dimensions > engine.dimension:
             reason = f"dimensions must be at most {engine.dimension}, not {request.dimensions}"
             raise Refusal(400, reason, param="dimensions")
@@ -209,7 +209,7 @@ class Service:
 def _tokens(engine: EmbeddingEngine, request: EmbeddingRequest) -> Iterator[TokenBatch]:
     texts = [each for each in request.inputs if isinstance(each, str)]
     if texts:
-        yield from engine.tokenize_parts(texts, embedding_type=request.embedding_type)
+        yield from engine.tokenize_parts(texts, embedding_type=request.embedding_type, prompt=request.prompt)
         return
     sequences = [each for each in request.inputs if not isinstance(each, str)]
     for first in range(0, len(sequences), PART_TEXTS):
