@@ -49,7 +49,7 @@ def main() -> None:
 
 def _embed(case: Any, kind: str) -> NDArray[np.float32]:
     with TemporaryDirectory() as temporary:
-        path = case.write(Path(temporary) / "model", kind)
+        path = case.for_transformers().write(Path(temporary) / "model", kind)
         model = SentenceTransformer(str(path), device="cpu", local_files_only=True, model_kwargs={"dtype": "float32"})
         texts = families.texts_of(kind)
         vectors = model.encode(texts, batch_size=1)

@@ -85,13 +85,34 @@ def test_size_that_config_leaves_out_is_told_from_damage(tmp_path):
         build(checkpoint, tmp_path)
 
 
+CODE_ON_THE_HUB = {
+    "new": {  # configuration.py of Alibaba-NLP/new-impl
+        "vocab_size": 30528,
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "hidden_act": "gelu",
+        "max_position_embeddings": 2048,
+        "type_vocab_size": 1,
+        "layer_norm_eps": 1e-12,
+    },
+}
+"""The defaults of model_types that transformers has no class for."""
+
+
 @pytest.mark.full
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", MODEL_TYPES)
+@pytest.mark.parametrize("kind", [kind for kind in MODEL_TYPES if kind not in CODE_ON_THE_HUB])
 def test_defaults_are_those_of_transformers(kind):
     transformers = pytest.importorskip("transformers")
     reference = transformers.AutoConfig.for_model(kind)
     assert defaults_of(kind) == {key: getattr(reference, key) for key in defaults_of(kind)}
+
+
+@pytest.mark.parametrize("kind", CODE_ON_THE_HUB)
+def test_defaults_are_those_of_code_on_the_hub(kind):
+    assert defaults_of(kind) == CODE_ON_THE_HUB[kind]
 
 
 def build_at(path, checkpoint):

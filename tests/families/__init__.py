@@ -7,7 +7,7 @@ golden/families_<module>.npz, and test_families.py holds the engine to it.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -44,6 +44,7 @@ class Case:
         files: JSON files besides, by name; they may replace others.
         prefix: what a task model puts before the names of tensors.
         unread: tensors besides, of heads that give no vector.
+        reference: config.json in the words of transformers, where those of `config` are another program's.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Case:
     files: Mapping[str, Any] = field(default_factory=dict)
     prefix: str = ""
     unread: DrawTensors = _draw_nothing
+    reference: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -80,6 +82,10 @@ class Case:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(value), encoding="utf-8")
         return folder
+
+    def for_transformers(self) -> "Case":
+        """The same, so that transformers can run it."""
+        return replace(self, config=self.reference or self.config)
 
     def _files(self, kind: Kind) -> dict[str, Any]:
         paths = {"Transformer": "", "Pooling": "1_Pooling"} | ({"Normalize": "2_Normalize"} if self.normalize else {})

@@ -13,7 +13,7 @@ from ..documents import Document
 from .architecture import read_epsilon, read_heads, read_size, require
 from .checkpoint import Checkpoint
 from .post_norm import BERT_DEFAULTS
-from .reading import read_linear, read_norm, split
+from .reading import read_linear, read_norm, read_parts
 from .stack import Array, Attention, Embeddings, Layer, Linear, Norms, Rotary, Stack
 
 PREFIXES = ("nomic_bert.",)
@@ -55,12 +55,8 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
             norm = read_norm(checkpoint, f"encoder.layers.{number}.{old}", f"layers.{number}.{new}", size=hidden)
             return Norms(after=norm)
 
-        packed = f"encoder.layers.{number}.attn.Wqkv.weight" in checkpoint
-        query, key, value = (
-            split(linear("attn.Wqkv", "", hidden, 3 * hidden), hidden, hidden, hidden)
-            if packed
-            else [linear("", f"self_attn.{part}_proj", hidden, hidden) for part in "qkv"]
-        )
+        packed, parts = f"encoder.layers.{number}.attn.Wqkv", [[f"layers.{number}.self_attn.{p}_proj"] for p in "qkv"]
+        query, key, value = read_parts(checkpoint, packed, *parts, n_in=hidden, n_out=hidden, bias=None)
         return Layer(
             query=query,
             key=key,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .checkpoint import Checkpoint
@@ -22,6 +24,25 @@ def read_linear(checkpoint: Checkpoint, *names: str, n_in: int, n_out: int, bias
     weight = checkpoint.read(*weights, shape=(n_out, n_in))
     has_bias = any(name in checkpoint for name in biases) if bias is None else bias
     return Linear(weight.T, checkpoint.read(*biases, shape=(n_out,)) if has_bias else None)
+
+
+def read_parts(
+    checkpoint: Checkpoint, packed: str, *parts: Sequence[str], n_in: int, n_out: int, bias: bool | None = True
+) -> list[Linear]:
+    """Products of one input, which lie side by side in one or are each by itself.
+
+    Args:
+        checkpoint: the weights.
+        packed: the name of that one, without ".weight".
+        parts: the names that each goes by, in their order.
+        n_in: inputs.
+        n_out: outputs of each.
+        bias: as `read_linear`.
+    """
+    if f"{packed}.weight" in checkpoint:
+        sizes = [n_out] * len(parts)
+        return split(read_linear(checkpoint, packed, n_in=n_in, n_out=sum(sizes), bias=bias), *sizes)
+    return [read_linear(checkpoint, *names, n_in=n_in, n_out=n_out, bias=bias) for names in parts]
 
 
 def read_norm(checkpoint: Checkpoint, *names: str, size: int, bias: bool = True, plus_one: bool = False) -> Norm:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ..documents import Document
 from ..errors import UnsupportedModel
-from .architecture import read_size
+from .architecture import read_size, require
 from .stack import Rotary
 
 FULL, SLIDING = "full_attention", "sliding_attention"
@@ -24,7 +24,7 @@ def read_positions(config: Document) -> int:
 
 
 def read_rotary(config: Document, rope: Document, key: str, default: float, size: int) -> Rotary:
-    """Angles of the usual kind.
+    """Angles, whose frequencies a factor may divide ("linear").
 
     Args:
         config: config.json.
@@ -38,18 +38,23 @@ def read_rotary(config: Document, rope: Document, key: str, default: float, size
         ModelCorrupt: a base that cannot be one, or heads of an odd size.
     """
     kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind != "default":
-        reason = f"its config.json has rope_type={kind!r}; rotary positions are turned as 'default' says"
+    if kind not in ("default", "linear"):
+        reason = f"its config.json has rope_type={kind!r}; rotary positions are turned as 'default' and 'linear' say"
         raise UnsupportedModel(str(config.get("_name_or_path", config.get("model_type"))), reason)
     if size % 2:
         raise config.refused("head_dim", f"an even size, whose halves are rotated (heads have {size} components),")
+    for values in (rope, config):
+        require(values, partial_rotary_factor=1.0)
+    factor = rope.number("factor", None, least=1) if kind == "linear" else 1.0
+    if factor is None:
+        raise rope.refused("factor", "a number")
     for values, name in ((rope, "rope_theta"), (config, key)):
         if name in values:
             theta = values.number(name, None, least=1)
             if theta is None:
                 raise values.refused(name, "a number")
-            return Rotary(theta, size)
-    return Rotary(default, size)
+            return Rotary(theta, size, factor)
+    return Rotary(default, size, factor)
 
 
 def read_windowed(config: Document, n_layers: int, usual: Callable[[int], bool]) -> list[bool]:

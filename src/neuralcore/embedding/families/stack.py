@@ -66,16 +66,18 @@ class Rotary:
     Args:
         theta: base of the frequencies.
         size: of a head, even.
+        factor: what frequencies are divided by, so that they reach farther.
     """
 
     theta: float
     size: int
+    factor: float = 1.0
 
     def angles(self, n_positions: int) -> tuple[Array, Array]:
         """Cosines and sines, each float32 (n_positions, size / 2)."""
         # float32 throughout, like the reference: at position 8,000 the rounding of the frequency shows.
         exponent = np.arange(0, self.size, 2).astype(np.float32) / np.float32(self.size)
-        frequencies = (1.0 / np.float32(self.theta) ** exponent).astype(np.float32)
+        frequencies = (1.0 / np.float32(self.theta) ** exponent / np.float32(self.factor)).astype(np.float32)
         angles = np.arange(n_positions, dtype=np.float32)[:, None] * frequencies
         return np.cos(angles), np.sin(angles)
 

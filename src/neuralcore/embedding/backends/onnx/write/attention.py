@@ -110,7 +110,7 @@ def _heads(
 
 
 def _rotate(graph: GraphWriter, stack: Stack, rotary: Rotary, x: str, n_heads: int, scores: Scores) -> str:
-    name = f"{rotary.theta:g}_{rotary.size}"
+    name = f"{rotary.theta:.17g}_{rotary.size}" + (f"_{rotary.factor:.17g}" if rotary.factor != 1 else "")
     cosines, sines = rotary.angles(stack.max_positions)
     tables = graph.tensor(f"cosines_{name}", cosines), graph.tensor(f"sines_{name}", sines)
     return graph.node("RotaryEmbedding", x, scores.position_ids(), *tables, domain=MICROSOFT, num_heads=n_heads)
