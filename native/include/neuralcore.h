@@ -1,7 +1,7 @@
 /* The C interface of the native kernels: INT8 text encoders on CPU, without padding.
  *
  * Nothing here fails, allocates (but for teams of threads) or checks: sizes, token ids and alignment are the caller's duty,
- * as `neuralcore.embedding.kernels` fulfils it. All arrays are dense and row by row.
+ * as `neuralcore.embedding.backends.native` fulfils it. All arrays are dense and row by row.
  *
  * Numbers. A product is y = x @ w + b with
  *
@@ -26,7 +26,7 @@ extern "C" {
 #endif
 
 #define NC_API __attribute__((visibility("default")))
-#define NC_ABI_VERSION 3
+#define NC_ABI_VERSION 4
 #define NC_PANEL 16 /* columns of a panel of packed weights */
 #define NC_GROUP 4  /* neighbours in k that lie side by side in it */
 #define NC_BLOCK 128
@@ -38,10 +38,15 @@ extern "C" {
 #define NC_HIGHEST 95
 #define NC_FOUR 171
 
-enum nc_activation { NC_GELU = 0, NC_GELU_TANH = 1, NC_RELU = 2, NC_SWIGLU = 3 };
-enum nc_pooling { NC_POOL_CLS = 0, NC_POOL_MEAN = 1, NC_POOL_MAX = 2, NC_POOL_LAST = 3 };
+/* What a norm does: NC_LAYER_NORM (x - mean) / sqrt(variance + epsilon) * weight + bias,
+                     NC_RMS_NORM   x / sqrt(mean(x^2) + epsilon) * weight + bias. */
+enum nc_norm_kind { NC_LAYER_NORM = 0, NC_RMS_NORM = 1 };
+/* The first four: of feed-forward networks and steps after pooling; all: of the latter. */
+enum nc_activation { NC_GELU = 0, NC_GELU_TANH = 1, NC_RELU = 2, NC_SILU = 3, NC_IDENTITY = 4, NC_TANH = 5, NC_SIGMOID = 6 };
+/* NC_POOL_WEIGHTED: token i of 1 to n by i over the sum of them all; NC_POOL_ROOT: the sum over the root of n. */
+enum nc_pooling { NC_POOL_CLS = 0, NC_POOL_MEAN = 1, NC_POOL_MAX = 2, NC_POOL_LAST = 3, NC_POOL_WEIGHTED = 4, NC_POOL_ROOT = 5 };
 
-/* A packed product. n_in and n_out are multiples of 16. */
+/* A packed product. n_in and n_out are multiples of 16. Without a weight there is no product. */
 typedef struct nc_product {
     const int8_t *weight;        /* [n_out / 16][n_in / 4][16][4] */
     const float *column_scale;   /* [n_out] */
@@ -50,30 +55,65 @@ typedef struct nc_product {
     int32_t n_in, n_out;
 } nc_product;
 
+/* Without a weight there is no norm; the bias may be NULL. */
 typedef struct nc_norm {
-    const float *weight, *bias; /* [hidden] */
+    const float *weight, *bias;
 } nc_norm;
 
+/* Where the norms of a sublayer f stand: x = after(x + inner(f(before(x)))). */
+typedef struct nc_norms {
+    nc_norm before, inner, after;
+} nc_norms;
+
+/* Each head: softmax(query key^T + distance bias) value. Query head i reads key head i / (n_heads / n_key_heads).
+ *
+ * Queries come with the scale of the scores in them, from qkv or from query_norm. Query j sees the keys from j - window to
+ * j + window, with `causal` to j. */
+typedef struct nc_attention {
+    nc_product qkv;              /* hidden to (n_heads + 2 n_key_heads) * head_size: queries, keys, values */
+    nc_product out;              /* n_heads * head_size to hidden */
+    nc_norm query_norm, key_norm, value_norm; /* [head_size], of each head, before its positions */
+    const float *cosines, *sines;/* [max_positions][head_size / 2], rotary, or NULL */
+    int32_t n_heads, n_key_heads, head_size; /* head_size is a multiple of 16 */
+    int32_t causal;
+    int32_t window;              /* NC_UNBOUNDED: all keys */
+} nc_attention;
+
+#define NC_UNBOUNDED (-1)
+
 typedef struct nc_layer {
-    nc_product qkv;   /* queries scaled by 1 / sqrt(head size) beforehand */
-    nc_product out;
-    nc_product up;
-    nc_product gate;  /* NC_SWIGLU only */
-    nc_product down;
-    nc_norm attention_norm, output_norm;
+    nc_attention attention;
+    nc_norms attention_norms;
+    nc_product up;               /* hidden to wide */
+    nc_product gate;             /* the same: down(up(x) * activation(gate(x))); else down(activation(up(x))) */
+    nc_product down;             /* wide to hidden */
+    nc_norms feed_forward_norms;
 } nc_layer;
 
+/* A step after pooling, in fp32: y = activation(x @ weight + bias), and with `is_residual` + x @ residual, or + x without one.
+ * Sums have one order, whatever stands beside a text. */
+typedef struct nc_dense {
+    const float *weight;         /* [n_in][n_out], of any size */
+    const float *bias;           /* [n_out], or NULL */
+    const float *residual;       /* [n_in][n_out], or NULL; then n_in = n_out */
+    int32_t n_in, n_out, activation, is_residual;
+} nc_dense;
+
+/* x = norm(words[id] * word_scale[id] + positions[position]), the layers, end_norm(x); the poolings of it side by side; the
+ * steps; and unit length. */
 typedef struct nc_model {
     const int8_t *words;         /* [vocabulary][hidden] */
     const float *word_scale;     /* [vocabulary] */
     const float *positions;      /* [positions][hidden], or NULL */
-    const float *distance_bias;  /* [heads][2 * max_positions - 1], by key - query, or NULL */
-    const float *cosines, *sines;/* [max_positions][head size / 2], rotary, or NULL */
-    nc_norm embedding_norm;
+    const float *distance_bias;  /* [heads][2 * max_positions - 1], by key - query, or NULL; in every layer */
+    nc_norm embedding_norm, end_norm;
     const nc_layer *layers;
-    float epsilon;               /* of every LayerNorm */
-    int32_t n_layers, hidden, wide, n_heads, max_positions;
-    int32_t activation, pooling, normalize;
+    const int32_t *poolings;     /* [n_poolings] */
+    const nc_dense *dense;       /* [n_dense]; the first one's n_in is n_poolings * hidden */
+    float epsilon;               /* of every norm */
+    int32_t n_layers, n_poolings, n_dense;
+    int32_t hidden, max_positions;
+    int32_t norm, activation, normalize;
 } nc_model;
 
 /* Texts one after the other. */
@@ -110,9 +150,9 @@ NC_API void nc_stop_team(nc_team *team);
 /* The same, and its memory: nobody may use it any more. */
 NC_API void nc_free_team(nc_team *team);
 
-/* Vectors of a batch: out is float [n_texts][hidden], workspace what nc_workspace_bytes says for the team's threads. team may be
- * NULL; if another caller has it, the calling thread works alone. Returns 0, or 1 if the team's threads cannot be started: then
- * out holds nothing. */
+/* Vectors of a batch: out is float [n_texts][n_out of the last step, else n_poolings * hidden], workspace what nc_workspace_bytes
+ * says for the team's threads. team may be NULL; if another caller has it, the calling thread works alone. Returns 0, or 1 if the
+ * team's threads cannot be started: then out holds nothing. */
 NC_API int32_t nc_encode(const nc_kernels *kernels, const nc_model *model, const nc_batch *batch, float *out, void *workspace,
                          nc_team *team);
 

@@ -8,7 +8,7 @@
 namespace nc {
 
 // What happens to a product's result before it is stored.
-enum class Finish { Plain, Gelu, GeluTanh, Relu, Add, Gate };
+enum class Finish { Plain, Gelu, GeluTanh, Relu, Silu, Add, Times };
 
 // Quantized rows. A byte is q + nc_kernels::offset: some instruction sets multiply signed ones, some unsigned.
 struct Quantized {
@@ -18,14 +18,23 @@ struct Quantized {
     int64_t stride;
 };
 
-// The rows of one text's queries, keys and values, and where its result goes.
+// A norm of some model.
+struct Norm {
+    nc_norm weights;
+    int32_t kind;  // nc_norm_kind
+    float epsilon;
+
+    explicit operator bool() const { return weights.weight; }
+};
+
+// One head of queries over one text.
 struct Attention {
-    const float *qkv;          // [tokens][3 * hidden]
-    float *out;                // [tokens][hidden]
-    const float *bias;         // [2 * max_positions - 1] of this head, or null
-    const float *cosines, *sines;
-    int64_t n_tokens, hidden, head_size, head, max_positions;
-    float *scratch;            // attention_floats(n_tokens, head_size)
+    const nc_model &model;
+    const nc_attention &layer;
+    const float *qkv;  // [tokens][(n_heads + 2 n_key_heads) * head_size]
+    float *out;        // [tokens][n_heads * head_size]
+    int64_t n_tokens, head;
+    float *scratch;    // attention_floats(n_tokens, head_size)
 };
 
 constexpr int64_t kScoreRows = 12;   // queries that share a pass over the keys
@@ -44,15 +53,23 @@ struct nc_kernels {
     const char *name;
     bool (*supported)();
     int32_t offset;
-    // x = LayerNorm(words + positions) for tokens `first` to `last` of the batch.
+    // What goes into the first layer, for tokens `first` to `last` of the batch.
     void (*embed)(const nc_model &, const nc_batch &, float *x, int64_t first, int64_t last);
-    // x = LayerNorm(x), rows `first` to `last`.
-    void (*normalize)(float *x, const nc_norm &, float epsilon, int64_t n, int64_t first, int64_t last);
+    // to = norm(x), rows `first` to `last`; `to` may be x.
+    void (*normalize)(const float *x, float *to, const nc::Norm &, int64_t n, int64_t first, int64_t last);
+    // x += y, rows `first` to `last`.
+    void (*add)(float *x, const float *y, int64_t n, int64_t first, int64_t last);
     // Integers of the transformed rows `first` to `last`; scratch holds n floats.
     void (*quantize)(const float *x, float *scratch, nc::Quantized, int64_t n, int64_t first, int64_t last);
-    // Panels `first` to `last` of rows 0 to n_rows. `other` is out itself for Add, the gate for Gate.
+    // Panels `first` to `last` of rows 0 to n_rows. `other` is out itself for Add, what is multiplied by for Times.
     void (*multiply)(nc::Quantized, const nc_product &, nc::Finish, float *out, int64_t out_stride, const float *other,
                      int64_t n_rows, int64_t first, int64_t last);
     void (*attend)(const nc::Attention &);
+    // All poolings of one text, side by side.
     void (*pool)(const nc_model &, const float *x, int64_t n_tokens, float *out);
+    // Columns `first` to `last` of n_rows rows, one after the other.
+    void (*run_dense)(const nc_dense &, const float *x, int64_t x_stride, float *out, int64_t out_stride, int64_t n_rows,
+                      int64_t first, int64_t last);
+    // One vector, to length 1.
+    void (*scale_to_unit)(float *x, int64_t n);
 };

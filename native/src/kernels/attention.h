@@ -1,10 +1,10 @@
 // Attention of one head over one text, in fp32: softmax(q k^T + bias) v. Queries come scaled.
 //
 // kScoreRows queries share each pass over the keys, so that scores stay in the first cache and keys are not read again for
-// every query.
+// every query. Keys that none of them sees are left out.
 #pragma once
 
-#include "math.h"
+#include "rows.h"
 
 namespace {
 
@@ -52,18 +52,30 @@ void multiply_floats(int64_t rows, int64_t columns, int64_t depth, const float *
 }
 
 // Halves of a row turned against each other by the angles of its position (arXiv:2104.09864).
-inline void copy_rotated(const nc::Attention &task, const float *from, float *to, int64_t token) {
-    const int64_t half = task.head_size / 2;
-    const float *cosines = task.cosines + token * half, *sines = task.sines + token * half;
+inline void rotate(const nc_attention &layer, const float *from, float *to, int64_t token) {
+    const int64_t half = layer.head_size / 2;
+    const float *cosines = layer.cosines + token * half, *sines = layer.sines + token * half;
     for (int64_t i = 0; i < half; ++i) {
-        to[i] = from[i] * cosines[i] - from[half + i] * sines[i];
-        to[half + i] = from[half + i] * cosines[i] + from[i] * sines[i];
+        const float a = from[i], b = from[half + i];
+        to[i] = a * cosines[i] - b * sines[i];
+        to[half + i] = b * cosines[i] + a * sines[i];
     }
 }
 
-inline void copy_row(const nc::Attention &task, const float *from, float *to, int64_t token) {
-    if (task.cosines) return copy_rotated(task, from, to, token);
-    std::memcpy(to, from, task.head_size * sizeof *to);
+// A head of one token: its norm, if it has one.
+inline void copy_row(const nc::Attention &task, const nc_norm &norm, const float *from, float *to) {
+    const int64_t size = task.layer.head_size;
+    if (norm.weight)
+        normalize_row(from, to, {norm, task.model.norm, task.model.epsilon}, size);
+    else
+        std::memcpy(to, from, size * sizeof *to);
+}
+
+// The same, and its position.
+inline void place_row(const nc::Attention &task, const nc_norm &norm, const float *from, float *to, int64_t token) {
+    if (norm.weight) copy_row(task, norm, from, to), from = to;
+    if (task.layer.cosines) return rotate(task.layer, from, to, token);
+    if (from != to) copy_row(task, norm, from, to);
 }
 
 struct Head {
@@ -76,36 +88,60 @@ struct Head {
 
 // The head's own rows one after the other. Keys past the text's end are 0; their scores are overwritten before use.
 Head gather(const nc::Attention &task) {
-    const int64_t n = task.n_tokens, size = task.head_size, padded = nc::round_up(n, LANES);
+    const nc_attention &layer = task.layer;
+    const int64_t n = task.n_tokens, size = layer.head_size, padded = nc::round_up(n, LANES);
+    const int64_t stride = (layer.n_heads + 2 * (int64_t)layer.n_key_heads) * size;
+    const int64_t key_head = task.head / (layer.n_heads / layer.n_key_heads);
     Head head{task.scratch, nullptr, nullptr, nullptr, padded};
     head.keys = head.queries + n * size;
     head.values = head.keys + padded * size;
     head.scores = head.values + n * size;
     for (int64_t token = 0; token < n; ++token) {
-        const float *row = task.qkv + token * 3 * task.hidden + task.head * size;
-        copy_row(task, row, head.queries + token * size, token);
+        const float *row = task.qkv + token * stride, *key_row = row + (layer.n_heads + key_head) * size;
+        place_row(task, layer.query_norm, row + task.head * size, head.queries + token * size, token);
         float *key = head.values + token * size;  // the value comes into this place below
-        copy_row(task, row + task.hidden, key, token);
+        place_row(task, layer.key_norm, key_row, key, token);
         for (int64_t i = 0; i < size; ++i) head.keys[i * padded + token] = key[i];
-        std::memcpy(key, row + 2 * task.hidden, size * sizeof *key);
+        copy_row(task, layer.value_norm, key_row + layer.n_key_heads * size, key);
     }
     for (int64_t i = 0; i < size; ++i)
         for (int64_t token = n; token < padded; ++token) head.keys[i * padded + token] = 0;
     return head;
 }
 
-// In place: exp(score - highest); returns one over their sum. Places past the end become 0.
-inline float exponentiate(float *scores, int64_t n, int64_t padded) {
-    for (int64_t i = n; i < padded; ++i) scores[i] = -3e38f;
-    F high = load(scores);
-    for (int64_t i = LANES; i < padded; i += LANES) high = larger(load(scores + i), high);
+struct Span {
+    int64_t first, last;
+
+    // With the ends moved out to whole vectors.
+    Span widened() const { return {first / LANES * LANES, nc::round_up(last, LANES)}; }
+};
+
+// The keys that a query sees.
+inline Span seen_by(const nc::Attention &task, int64_t query) {
+    const int64_t window = task.layer.window, n = task.n_tokens;
+    const int64_t last = task.layer.causal ? query + 1 : n;
+    if (window == NC_UNBOUNDED) return {0, last};
+    return {query > window ? query - window : 0, last - query - 1 > window ? query + window + 1 : last};
+}
+
+// In place: exp(score - highest) of the keys that are seen; returns one over their sum. Scores lie from `whole` on. Those beside
+// the seen ones become 0, but for some past the text's end, which are not used.
+inline float exponentiate(float *scores, Span seen, Span whole) {
+    scores -= whole.first;
+    const Span wide = seen.widened();
+    for (int64_t i = wide.first; i < seen.first; ++i) scores[i] = -3e38f;
+    for (int64_t i = seen.last; i < wide.last; ++i) scores[i] = -3e38f;
+    F high = load(scores + wide.first);
+    for (int64_t i = wide.first + LANES; i < wide.last; i += LANES) high = larger(load(scores + i), high);
     const float highest = largest(high);
     F total{};
-    for (int64_t i = 0; i < padded; i += LANES) {
+    for (int64_t i = wide.first; i < wide.last; i += LANES) {
         const F weight = exponential(load(scores + i) - highest);
         store(scores + i, weight);
         total += weight;
     }
+    for (int64_t i = whole.first; i < seen.first; ++i) scores[i] = 0;
+    for (int64_t i = seen.last; i < whole.last; ++i) scores[i] = 0;
     return 1 / sum(total);
 }
 
@@ -113,24 +149,33 @@ inline void add_bias(float *scores, const float *bias, int64_t n) {
     for (int64_t i = 0; i < n; ++i) scores[i] += bias[i];
 }
 
+// The biases of a query, by key: they go by key - query, and their middle is distance 0.
+inline const float *bias_of(const nc::Attention &task, int64_t query) {
+    const int64_t n = task.model.max_positions;
+    return task.model.distance_bias + task.head * (2 * n - 1) + n - 1 - query;
+}
+
 void attend(const nc::Attention &task) {
-    const int64_t n = task.n_tokens, size = task.head_size;
+    const int64_t n = task.n_tokens, size = task.layer.head_size, stride = task.layer.n_heads * size;
     const Head head = gather(task);
     for (int64_t first = 0; first < n; first += nc::kScoreRows) {
         const int64_t rows = n - first < nc::kScoreRows ? n - first : nc::kScoreRows;
-        multiply_floats(rows, head.padded, size, head.queries + first * size, size, head.keys, head.padded, head.scores,
-                        head.padded);
+        // What any of these queries sees, as columns of scores.
+        const Span whole{seen_by(task, first).first / LANES * LANES, seen_by(task, first + rows - 1).last};
+        multiply_floats(rows, nc::round_up(whole.last - whole.first, LANES), size, head.queries + first * size, size,
+                        head.keys + whole.first, head.padded, head.scores, head.padded);
         float inverse[nc::kScoreRows];
         for (int64_t r = 0; r < rows; ++r) {
             float *scores = head.scores + r * head.padded;
-            // The bias goes by key - query, and its middle is distance 0.
-            if (task.bias) add_bias(scores, task.bias + task.max_positions - 1 - (first + r), n);
-            inverse[r] = exponentiate(scores, n, head.padded);
+            if (task.model.distance_bias)
+                add_bias(scores, bias_of(task, first + r) + whole.first, whole.last - whole.first);
+            inverse[r] = exponentiate(scores, seen_by(task, first + r), whole);
         }
-        float *out = task.out + first * task.hidden + task.head * size;
-        multiply_floats(rows, size, n, head.scores, head.padded, head.values, size, out, task.hidden);
+        float *out = task.out + first * stride + task.head * size;
+        multiply_floats(rows, size, whole.last - whole.first, head.scores, head.padded, head.values + whole.first * size, size,
+                        out, stride);
         for (int64_t r = 0; r < rows; ++r)
-            for (int64_t i = 0; i < size; ++i) out[r * task.hidden + i] *= inverse[r];
+            for (int64_t i = 0; i < size; ++i) out[r * stride + i] *= inverse[r];
     }
 }
 

@@ -42,11 +42,26 @@ inline F gelu(F x) {
     return x * (y * u + 0.5f);
 }
 
+// The same to 5e-7 of x, for what is not quantized: formula 7.1.26 of Abramowitz and Stegun for erf.
+inline F gelu_fine(F x) {
+    const F size = larger(x, -x) * 0.70710678f;
+    const F t = 1.0f / (1.0f + 0.3275911f * size);
+    F y = splat(1.061405429f);
+    y = y * t - 1.453152027f;
+    y = y * t + 1.421413741f;
+    y = y * t - 0.284496736f;
+    y = y * t + 0.254829592f;
+    const F tail = 0.5f * y * t * exponential(-size * size);  // of the normal distribution, behind |x|
+    return x * (x > F{} ? 1.0f - tail : tail);
+}
+
 // 1 / (1 + exp(-x)).
 inline F sigmoid(F x) { return 1.0f / (1.0f + exponential(-x)); }
 
 // The form with tanh: tanh(z) = 2 sigmoid(2 z) - 1.
 inline F gelu_tanh(F x) { return x * sigmoid(1.59576912f * (x + 0.044715f * x * x * x)); }
+
+inline F hyperbolic_tangent(F x) { return 2.0f * sigmoid(2.0f * x) - 1.0f; }
 
 inline F silu(F x) { return x * sigmoid(x); }
 

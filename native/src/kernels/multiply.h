@@ -95,8 +95,9 @@ void finish_row(nc::Finish finish, const int32_t *sums, const nc_product &produc
         case nc::Finish::Gelu: return run([&](int c, F y) { store(out + c, gelu(y)); });
         case nc::Finish::GeluTanh: return run([&](int c, F y) { store(out + c, gelu_tanh(y)); });
         case nc::Finish::Relu: return run([&](int c, F y) { store(out + c, larger(y, F{})); });
+        case nc::Finish::Silu: return run([&](int c, F y) { store(out + c, silu(y)); });
         case nc::Finish::Add: return run([&](int c, F y) { store(out + c, y + load(other + c)); });
-        case nc::Finish::Gate: return run([&](int c, F y) { store(out + c, y * silu(load(other + c))); });
+        case nc::Finish::Times: return run([&](int c, F y) { store(out + c, y * load(other + c)); });
     }
 }
 

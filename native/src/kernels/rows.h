@@ -1,4 +1,4 @@
-// Work on single rows: embeddings, LayerNorm, quantization, pooling.
+// Work on single rows: embeddings, norms, quantization.
 #pragma once
 
 #include <cmath>
@@ -8,27 +8,46 @@
 
 namespace {
 
-// In place: (x - mean) / sqrt(variance + epsilon) * weight + bias.
-inline void normalize_row(float *x, const nc_norm &norm, float epsilon, int64_t n) {
-    F total{};
-    for (int64_t i = 0; i < n; i += LANES) total += load(x + i);
-    const float mean = sum(total) / n;
+// to = x * scale * weight + bias, of x less `mean`.
+inline void scale_row(const float *x, float *to, float mean, float scale, const nc_norm &norm, int64_t n) {
+    if (norm.bias)
+        for (int64_t i = 0; i < n; i += LANES)
+            store(to + i, (load(x + i) - mean) * scale * load(norm.weight + i) + load(norm.bias + i));
+    else
+        for (int64_t i = 0; i < n; i += LANES) store(to + i, (load(x + i) - mean) * scale * load(norm.weight + i));
+}
+
+inline float sum_of_squares(const float *x, float mean, int64_t n) {
     F squares{};
     for (int64_t i = 0; i < n; i += LANES) {
         const F centred = load(x + i) - mean;
         squares += centred * centred;
     }
-    const float scale = 1 / std::sqrt(sum(squares) / n + epsilon);
-    for (int64_t i = 0; i < n; i += LANES)
-        store(x + i, (load(x + i) - mean) * scale * load(norm.weight + i) + load(norm.bias + i));
+    return sum(squares);
 }
 
-void normalize(float *x, const nc_norm &norm, float epsilon, int64_t n, int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; ++row) normalize_row(x + row * n, norm, epsilon, n);
+// `to` may be x.
+inline void normalize_row(const float *x, float *to, const nc::Norm &norm, int64_t n) {
+    float mean = 0;
+    if (norm.kind == NC_LAYER_NORM) {
+        F total{};
+        for (int64_t i = 0; i < n; i += LANES) total += load(x + i);
+        mean = sum(total) / n;
+    }
+    scale_row(x, to, mean, 1 / std::sqrt(sum_of_squares(x, mean, n) / n + norm.epsilon), norm.weights, n);
+}
+
+void normalize(const float *x, float *to, const nc::Norm &norm, int64_t n, int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; ++row) normalize_row(x + row * n, to + row * n, norm, n);
+}
+
+void add(float *x, const float *y, int64_t n, int64_t first, int64_t last) {
+    for (int64_t i = first * n; i < last * n; i += LANES) store(x + i, load(x + i) + load(y + i));
 }
 
 void embed(const nc_model &model, const nc_batch &batch, float *x, int64_t first, int64_t last) {
     const int64_t n = model.hidden;
+    const nc::Norm norm{model.embedding_norm, model.norm, model.epsilon};
     for (int64_t row = first; row < last; ++row) {
         const int64_t id = batch.ids[row];
         const int8_t *word = model.words + id * n;
@@ -39,7 +58,7 @@ void embed(const nc_model &model, const nc_batch &batch, float *x, int64_t first
             const float *position = model.positions + batch.positions[row] * n;
             for (int64_t i = 0; i < n; ++i) to[i] += position[i];
         }
-        normalize_row(to, model.embedding_norm, model.epsilon, n);
+        if (norm) normalize_row(to, to, norm, n);
     }
 }
 
@@ -63,37 +82,6 @@ void quantize(const float *x, float *scratch, nc::Quantized to, int64_t n, int64
             pack_bytes(values + i, q + (zero + Dot::OFFSET));
         }
     }
-}
-
-inline void add_row(float *to, const float *x, int64_t n) {
-    for (int64_t i = 0; i < n; i += LANES) store(to + i, load(to + i) + load(x + i));
-}
-
-inline void keep_larger(float *to, const float *x, int64_t n) {
-    for (int64_t i = 0; i < n; i += LANES) store(to + i, larger(load(x + i), load(to + i)));
-}
-
-inline void scale_row(float *to, float factor, int64_t n) {
-    for (int64_t i = 0; i < n; i += LANES) store(to + i, load(to + i) * factor);
-}
-
-inline float norm_of(const float *x, int64_t n) {
-    F squares{};
-    for (int64_t i = 0; i < n; i += LANES) squares += load(x + i) * load(x + i);
-    return std::sqrt(sum(squares));
-}
-
-// One text's vector from its last hidden states.
-void pool(const nc_model &model, const float *x, int64_t n_tokens, float *out) {
-    const int64_t n = model.hidden;
-    const int64_t start = model.pooling == NC_POOL_LAST ? n_tokens - 1 : 0;
-    std::memcpy(out, x + start * n, n * sizeof *out);
-    for (int64_t row = 1; row < n_tokens; ++row) {
-        if (model.pooling == NC_POOL_MEAN) add_row(out, x + row * n, n);
-        if (model.pooling == NC_POOL_MAX) keep_larger(out, x + row * n, n);
-    }
-    if (model.pooling == NC_POOL_MEAN) scale_row(out, 1.0f / n_tokens, n);
-    if (model.normalize) scale_row(out, 1 / std::fmax(norm_of(out, n), 1e-12f), n);
 }
 
 }  // namespace

@@ -3,7 +3,8 @@
 
 #include "attention.h"
 #include "multiply.h"
+#include "pooling.h"
 #include "rows.h"
 
 #define NC_TABLE(name, supported) \
-    {name, supported, Dot::OFFSET, embed, normalize, quantize, multiply, attend, pool}
+    {name, supported, Dot::OFFSET, embed, normalize, add, quantize, multiply, attend, pool, run_dense, scale_to_unit}

@@ -15,11 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PACK_VERSION = 3
+PACK_VERSION = 4
 """Raised whenever what is written changes: cached files are then made anew."""
 
-ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "swiglu")
-"""In the order of `nc_activation` (native/include/neuralcore.h)."""
+ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "silu")
+"""Of the feed-forward network, in the order of `nc_activation` (native/include/neuralcore.h)."""
+
+DENSE_ACTIVATIONS = (*ACTIVATIONS, "identity", "tanh", "sigmoid")
+"""Of steps after pooling, in the same order."""
 
 _MULTIPLE = 16  # of every product's sizes and of a head's
 _WIDEST = 2**16  # inputs of a product: more could overflow its sums (native/include/neuralcore.h)
@@ -37,6 +40,7 @@ class _Sizes:
     hidden: int
     wide: int
     n_heads: int
+    head_size: int
     n_layers: int
     max_positions: int
     gated: bool
@@ -100,18 +104,38 @@ def _sizes(tensors: _Tensors, about: Mapping[str, Any]) -> _Sizes:
     for name, size in (("words", hidden), ("layers.0.up", wide)):
         if size % _MULTIPLE or size > _WIDEST:
             raise ValueError(f"{name} with {size} columns, not a multiple of {_MULTIPLE} up to {_WIDEST}")
-    n_heads = _count(about, "n_heads", most=hidden)
+    if _say(about, "norm", str) != "layer" or _say(about, "dense", list):
+        raise ValueError(f"norm = {shorten(about['norm'])}, dense = {shorten(about['dense'])} in its header")
+    n_layers = _count(about, "n_layers", most=len(tensors))
+    attention = _attention(about, n_layers)
+    n_heads = _count(attention, "n_heads", most=hidden)
     if hidden % n_heads or hidden // n_heads % _MULTIPLE:
         raise ValueError(f"{n_heads} heads for {hidden} components: not multiples of {_MULTIPLE} each")
+    found: dict[str, Any] = {"n_heads": n_heads, "n_key_heads": n_heads, "head_size": hidden // n_heads}
+    found |= {"rotary": 0 if tensors.keys() & {"cosines.0", "sines.0"} else None, "causal": False, "window": None}
+    if attention != found or any(type(attention[key]) is not type(found[key]) for key in found):
+        raise ValueError(f"attention = {shorten(attention)} in its header")
     return _Sizes(
         n_words=n_words,
         hidden=hidden,
         wide=wide,
         n_heads=n_heads,
-        n_layers=_count(about, "n_layers", most=len(tensors)),
+        head_size=hidden // n_heads,
+        n_layers=n_layers,
         max_positions=_count(about, "max_positions", most=_INT32 // 2),
-        gated=activation == "swiglu",
+        gated=_say(about, "gated", bool),
     )
+
+
+def _attention(about: Mapping[str, Any], n_layers: int) -> dict[str, Any]:
+    """What all layers' attention is."""
+    attentions = _say(about, "attentions", list)
+    if len(attentions) != n_layers or any(attention != attentions[0] for attention in attentions):
+        raise ValueError(f"attentions = {shorten(attentions)} in its header, for {n_layers} layers")
+    if type(attentions[0]) is not dict:
+        raise ValueError(f"attention = {shorten(attentions[0])} in its header")
+    attention: dict[str, Any] = attentions[0]
+    return attention
 
 
 def _shape(tensors: _Tensors, name: str, n_axes: int) -> tuple[int, ...]:
@@ -123,7 +147,7 @@ def _shape(tensors: _Tensors, name: str, n_axes: int) -> tuple[int, ...]:
 
 def _check_positions(tensors: _Tensors, about: Mapping[str, Any], sizes: _Sizes) -> None:
     """Every text's length is bound by a table; counting past a pad position needs one with room behind it."""
-    if not tensors.keys() & {"positions", "cosines", "sines"}:
+    if not tensors.keys() & {"positions", "cosines.0", "sines.0"}:
         raise ValueError("no table of positions")
     if about.get("pad_position", 0) is not None:
         _count(about, "pad_position", least=0, most=sizes.max_positions - 2)
@@ -140,9 +164,9 @@ def _expected(sizes: _Sizes, tensors: _Tensors) -> _Expected:
         yield "positions", "float32", (positions, hidden)
     if "distance_bias" in tensors:
         yield "distance_bias", "float32", (sizes.n_heads, 2 * positions - 1)
-    if "cosines" in tensors or "sines" in tensors:
-        yield "cosines", "float32", (positions, hidden // sizes.n_heads // 2)
-        yield "sines", "float32", (positions, hidden // sizes.n_heads // 2)
+    if "cosines.0" in tensors or "sines.0" in tensors:
+        yield "cosines.0", "float32", (positions, sizes.head_size // 2)
+        yield "sines.0", "float32", (positions, sizes.head_size // 2)
     yield from _norm("embedding_norm", hidden)
     for number in range(sizes.n_layers):
         yield from _layer(f"layers.{number}", sizes)
@@ -156,8 +180,8 @@ def _layer(name: str, sizes: _Sizes) -> _Expected:
     if sizes.gated:
         yield from _product(f"{name}.gate", hidden, wide)
     yield from _product(f"{name}.down", wide, hidden)
-    yield from _norm(f"{name}.attention_norm", hidden)
-    yield from _norm(f"{name}.output_norm", hidden)
+    yield from _norm(f"{name}.attention_after", hidden)
+    yield from _norm(f"{name}.feed_forward_after", hidden)
 
 
 def _product(name: str, n_in: int, n_out: int) -> _Expected:

@@ -51,10 +51,10 @@ class NativeEncoder:
     ) -> None:
         self.path = path
         tensors, about = open_model(path)
-        self._native: NativeModel | None = NativeModel(tensors, about, config.pooling, normalize=config.normalize)
-        if self._native.hidden != config.dimension:
+        self._native: NativeModel | None = NativeModel(tensors, about, config)
+        if self._native.size != config.dimension:
             raise UnsupportedModel(
-                str(path), f"its vectors have {self._native.hidden} components, its configuration says otherwise"
+                str(path), f"its vectors have {self._native.size} components, its configuration says otherwise"
             )
         self.isa, self.max_tokens = self._native.isa, self._native.max_tokens
         self.backend = f"native {self.isa}"
@@ -77,7 +77,7 @@ class NativeEncoder:
         """
         native = self._opened()
         _check(tokens, native)
-        out = np.zeros((len(tokens), native.hidden), np.float32)
+        out = np.zeros((len(tokens), native.size), np.float32)
         n_threads = min(threads or self._threads, self._threads)
         groups = self._plan(native, tokens.lengths, n_threads)
         team = self._team if len(groups) == 1 and n_threads == self._threads else None

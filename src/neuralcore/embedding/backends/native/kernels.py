@@ -7,7 +7,7 @@ when the model was loaded (check.py) and, for each call, above.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int8, c_int32, c_int64, c_size_t, c_void_p
 from functools import cache
 from pathlib import Path
@@ -17,22 +17,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import settings
-from ...config import PoolingStrategy
+from ...config import ModelConfig
 from ...errors import InferenceError, ProviderUnavailable
 from ...types import TokenBatch, Vectors
-from .check import ACTIVATIONS
+from .check import ACTIVATIONS, DENSE_ACTIVATIONS
 
-_ABI_VERSION = 3
+_ABI_VERSION = 4
 _PORTABLE = "scalar"  # for tests: ONNX Runtime's INT8 is faster
 _ALIGNMENT = 64
 _FILES = ("libneuralcore.so", "libneuralcore.dylib")
-_POOLINGS = {
-    PoolingStrategy.CLS: 0,
-    PoolingStrategy.MEAN: 1,
-    PoolingStrategy.MEAN_WITH_ATTENTION: 1,
-    PoolingStrategy.MAX: 2,
-    PoolingStrategy.LAST_TOKEN: 3,
+_NORMS = ("layer", "rms")  # in the order of `nc_norm_kind`
+_POOLINGS: Mapping[str, int] = {
+    "cls": 0,
+    "mean": 1,
+    "mean_with_attention": 1,
+    "max": 2,
+    "last_token": 3,
+    "weightedmean": 4,
+    "mean_sqrt_len": 5,
 }
+_UNBOUNDED = -1
 
 _Bytes, _Ints, _Floats, _Longs = POINTER(c_int8), POINTER(c_int32), POINTER(c_float), POINTER(c_int64)
 _POINTERS: Mapping[str, Any] = {"int8": _Bytes, "int32": _Ints, "float32": _Floats, "int64": _Longs}
@@ -53,23 +57,49 @@ class _Norm(Structure):
     _fields_ = (("weight", _Floats), ("bias", _Floats))
 
 
+class _Norms(Structure):
+    _fields_ = (("before", _Norm), ("inner", _Norm), ("after", _Norm))
+
+
+class _Attention(Structure):
+    _fields_ = (
+        ("qkv", _Product),
+        ("out", _Product),
+        *((name, _Norm) for name in ("query_norm", "key_norm", "value_norm")),
+        ("cosines", _Floats),
+        ("sines", _Floats),
+        *((name, c_int32) for name in ("n_heads", "n_key_heads", "head_size", "causal", "window")),
+    )
+
+
 class _Layer(Structure):
     _fields_ = (
-        *((name, _Product) for name in ("qkv", "out", "up", "gate", "down")),
-        ("attention_norm", _Norm),
-        ("output_norm", _Norm),
+        ("attention", _Attention),
+        ("attention_norms", _Norms),
+        *((name, _Product) for name in ("up", "gate", "down")),
+        ("feed_forward_norms", _Norms),
+    )
+
+
+class _Dense(Structure):
+    _fields_ = (
+        *((name, _Floats) for name in ("weight", "bias", "residual")),
+        *((name, c_int32) for name in ("n_in", "n_out", "activation", "is_residual")),
     )
 
 
 class _Model(Structure):
     _fields_ = (
         ("words", _Bytes),
-        *((name, _Floats) for name in ("word_scale", "positions", "distance_bias", "cosines", "sines")),
+        *((name, _Floats) for name in ("word_scale", "positions", "distance_bias")),
         ("embedding_norm", _Norm),
+        ("end_norm", _Norm),
         ("layers", POINTER(_Layer)),
+        ("poolings", _Ints),
+        ("dense", POINTER(_Dense)),
         ("epsilon", c_float),
-        *((name, c_int32) for name in ("n_layers", "hidden", "wide", "n_heads", "max_positions")),
-        *((name, c_int32) for name in ("activation", "pooling", "normalize")),
+        *((name, c_int32) for name in ("n_layers", "n_poolings", "n_dense", "hidden", "max_positions")),
+        *((name, c_int32) for name in ("norm", "activation", "normalize")),
     )
 
 
@@ -124,21 +154,13 @@ class NativeModel:
     Args:
         tensors: those of a packed file, checked (file.py); they stay mapped as long as this object lives.
         about: what the file says besides.
-        pooling: how token vectors become one vector.
-        normalize: whether vectors have unit length.
+        config: how token vectors become one vector, and whether it has unit length.
 
     Raises:
         ProviderUnavailable: there are no kernels.
     """
 
-    def __init__(
-        self,
-        tensors: Mapping[str, NDArray[Any]],
-        about: Mapping[str, Any],
-        pooling: PoolingStrategy,
-        *,
-        normalize: bool,
-    ) -> None:
+    def __init__(self, tensors: Mapping[str, NDArray[Any]], about: Mapping[str, Any], config: ModelConfig) -> None:
         isa = choose_isa()
         if isa is None:
             raise ProviderUnavailable("native", compiled_isas(), absence())
@@ -150,33 +172,68 @@ class NativeModel:
         # Rows of the tables of positions; those up to the pad position belong to no token that counts.
         n_positions: int = about["max_positions"]
         self.max_tokens = n_positions - (0 if self.pad_position is None else self.pad_position + 1)
-        self._layers = (_Layer * about["n_layers"])(*(self._layer(number) for number in range(about["n_layers"])))
+        poolings = config.pooling if isinstance(config.pooling, tuple) else (config.pooling,)
+        self._poolings = np.array([_POOLINGS[pooling] for pooling in poolings], np.int32)
+        self._layers = _array(_Layer, (self._layer(number, said) for number, said in enumerate(about["attentions"])))
+        self._dense = _array(_Dense, (self._dense_step(number, said) for number, said in enumerate(about["dense"])))
+        self.size = self._dense[-1].n_out if len(self._dense) else len(poolings) * self.hidden
         self._model = _Model(
             words=self._pointer("words"),
             word_scale=self._pointer("word_scale"),
             positions=self._pointer("positions"),
             distance_bias=self._pointer("distance_bias"),
-            cosines=self._pointer("cosines"),
-            sines=self._pointer("sines"),
             embedding_norm=self._norm("embedding_norm"),
+            end_norm=self._norm("end_norm"),
             layers=self._layers,
+            poolings=_pointer_to(self._poolings),
+            dense=self._dense,
             epsilon=about["epsilon"],
-            n_layers=about["n_layers"],
+            n_layers=len(self._layers),
+            n_poolings=len(self._poolings),
+            n_dense=len(self._dense),
             hidden=self.hidden,
-            wide=len(tensors["layers.0.up.bias"]),
-            n_heads=about["n_heads"],
             max_positions=n_positions,
+            norm=_NORMS.index(about["norm"]),
             activation=ACTIVATIONS.index(about["activation"]),
-            pooling=_POOLINGS[pooling],
-            normalize=normalize,
+            normalize=config.normalize,
         )
 
-    def _layer(self, number: int) -> _Layer:
+    def _layer(self, number: int, attention: Mapping[str, Any]) -> _Layer:
         name = f"layers.{number}"
         return _Layer(
-            *(self._product(f"{name}.{part}") for part in ("qkv", "out", "up", "gate", "down")),
-            attention_norm=self._norm(f"{name}.attention_norm"),
-            output_norm=self._norm(f"{name}.output_norm"),
+            attention=self._attention(name, attention),
+            attention_norms=self._norms(f"{name}.attention"),
+            up=self._product(f"{name}.up"),
+            gate=self._product(f"{name}.gate"),
+            down=self._product(f"{name}.down"),
+            feed_forward_norms=self._norms(f"{name}.feed_forward"),
+        )
+
+    def _attention(self, name: str, said: Mapping[str, Any]) -> _Attention:
+        return _Attention(
+            qkv=self._product(f"{name}.qkv"),
+            out=self._product(f"{name}.out"),
+            query_norm=self._norm(f"{name}.query_norm"),
+            key_norm=self._norm(f"{name}.key_norm"),
+            value_norm=self._norm(f"{name}.value_norm"),
+            cosines=self._pointer(f"cosines.{said['rotary']}"),
+            sines=self._pointer(f"sines.{said['rotary']}"),
+            n_heads=said["n_heads"],
+            n_key_heads=said["n_key_heads"],
+            head_size=said["head_size"],
+            causal=said["causal"],
+            window=_UNBOUNDED if said["window"] is None else said["window"],
+        )
+
+    def _dense_step(self, number: int, said: Mapping[str, Any]) -> _Dense:
+        name = f"dense.{number}"
+        n_in, n_out = self._tensors[f"{name}.weight"].shape
+        return _Dense(
+            *(self._pointer(f"{name}.{part}") for part in ("weight", "bias", "residual")),
+            n_in=n_in,
+            n_out=n_out,
+            activation=DENSE_ACTIVATIONS.index(said["activation"]),
+            is_residual=said["residual"],
         )
 
     def _product(self, name: str) -> _Product:
@@ -185,6 +242,9 @@ class NativeModel:
         n_panels, n_groups, width, depth = self._tensors[f"{name}.weight"].shape
         parts = (self._pointer(f"{name}.{part}") for part in ("weight", "column_scale", "column_sum", "bias"))
         return _Product(*parts, n_in=n_groups * depth, n_out=n_panels * width)
+
+    def _norms(self, name: str) -> _Norms:
+        return _Norms(*(self._norm(f"{name}_{place}") for place in ("before", "inner", "after")))
 
     def _norm(self, name: str) -> _Norm:
         return _Norm(self._pointer(f"{name}.weight"), self._pointer(f"{name}.bias"))
@@ -210,14 +270,14 @@ class NativeModel:
             team: threads to share the work; None for the caller alone.
 
         Returns:
-            float32 (n, hidden).
+            float32 (n, size).
 
         Raises:
             InferenceError: a vector is not finite, or the team's threads cannot be started.
         """
         library = _library()
         assert library is not None
-        out = np.empty((len(tokens), self.hidden), np.float32)
+        out = np.empty((len(tokens), self.size), np.float32)
         start = -workspace.ctypes.data % _ALIGNMENT
         batch = _Batch(
             _pointer_to(tokens.ids), _pointer_to(positions), _pointer_to(tokens.offsets), n_texts=len(tokens)
@@ -297,6 +357,11 @@ def _library_path() -> Path | None:
 def _find(isa: str) -> Any:
     library = _library()
     return library.nc_find(isa.encode()) if library else None
+
+
+def _array(kind: Any, items: Iterable[Any]) -> Any:
+    made = tuple(items)
+    return (kind * len(made))(*made)
 
 
 def _pointer_to(array: NDArray[Any]) -> Any:

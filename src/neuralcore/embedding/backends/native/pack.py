@@ -66,12 +66,15 @@ def pack_model(
     about = {
         "pack_version": PACK_VERSION,
         "made_from": made_from,
-        "n_heads": stack.attentions[0].n_heads,
         "max_positions": stack.max_positions,
         "epsilon": float(stack.epsilon),
-        "activation": "swiglu" if stack.gated else stack.activation,
+        "norm": stack.norm,
+        "activation": stack.activation,
+        "gated": stack.gated,
         "pad_position": stack.pad_position,
         "n_layers": stack.n_layers,
+        "attentions": [_describe(attention) for attention in stack.attentions],
+        "dense": [],
     }
     embeddings = stack.read_embeddings()
     with np.errstate(over="ignore", invalid="ignore"):  # _check_size tells of it
@@ -81,6 +84,17 @@ def pack_model(
             expected = "weights and hidden states up to 1e15"
             raise ModelCorrupt(str(output_path), expected=expected, actual=str(error)) from error
     write_packed(output_path, {**_embeddings(stack, embeddings), **layers}, about)
+
+
+def _describe(attention: Attention) -> dict[str, Any]:
+    return {
+        "n_heads": attention.n_heads,
+        "n_key_heads": attention.n_key_heads,
+        "head_size": attention.head_size,
+        "rotary": None if attention.rotary is None else 0,
+        "causal": attention.causal,
+        "window": attention.window,
+    }
 
 
 def _embeddings(stack: Stack, embeddings: Embeddings) -> dict[str, NDArray[Any]]:
@@ -97,7 +111,7 @@ def _embeddings(stack: Stack, embeddings: Embeddings) -> dict[str, NDArray[Any]]
     if embeddings.distance_bias is not None:
         tensors["distance_bias"] = embeddings.distance_bias
     if rotary := stack.attentions[0].rotary:
-        tensors["cosines"], tensors["sines"] = rotary.angles(stack.max_positions)
+        tensors["cosines.0"], tensors["sines.0"] = rotary.angles(stack.max_positions)
     return tensors
 
 
@@ -125,8 +139,8 @@ def _layer(
 ) -> Iterator[tuple[str, NDArray[Any]]]:
     from .integers import pack_product
 
-    yield from _norm("attention_norm", layer.attention_norms.after).items()
-    yield from _norm("output_norm", layer.feed_forward_norms.after).items()
+    yield from _norm("attention_after", layer.attention_norms.after).items()
+    yield from _norm("feed_forward_after", layer.feed_forward_norms.after).items()
     for name, linear in linears.items():
         product = pack_product(linear, inputs[_INPUTS.get(name, name)])
         for part in ("weight", "column_scale", "column_sum", "bias"):
