@@ -71,6 +71,7 @@ class Rebuild:
         frames_only_bare: the file's frame is kept, if it has one.
         extra: further special tokens that it has unless the files name others.
         strips_before: roles whose token takes the blanks before it along.
+        may_lack: roles whose token the files may say that it has not, though it would have one else.
         readds: at the end, every special token is added once more as one that strips nothing.
         has_types: it gives the encoder a type for each token, as the frame says.
     """
@@ -81,6 +82,7 @@ class Rebuild:
     frames_only_bare: bool = False
     extra: Callable[[Document], Sequence[str]] = lambda _settings: ()
     strips_before: tuple[str, ...] = ()
+    may_lack: tuple[str, ...] = ("mask_token",)
     readds: bool = False
     has_types: bool = False
 
@@ -305,7 +307,10 @@ REBUILDS: Mapping[str, Rebuild] = {
     "GPT2Tokenizer": Rebuild(tokens=_OF_GPT2, make=_bytes),
     "GPTNeoXTokenizer": Rebuild(tokens={**_OF_GPT2, "pad_token": "<|padding|>"}, make=_neox, frame=_no_frame),
     "Qwen2Tokenizer": Rebuild(
-        tokens={**_OF_GPT2, "bos_token": None, "pad_token": _END}, make=_qwen2, readds=True
+        tokens={**_OF_GPT2, "bos_token": None, "pad_token": _END},
+        make=_qwen2,
+        may_lack=("unk_token", "eos_token", "pad_token"),
+        readds=True,
     ),
     "LlamaTokenizer": Rebuild(tokens={"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}, make=_llama),
     "GemmaTokenizer": Rebuild(

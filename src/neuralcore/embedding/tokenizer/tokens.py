@@ -140,7 +140,7 @@ def _with_defaults(
     for role in (*_ROLES, *(role for role in said if role not in _ROLES)):
         content = defaults.get(role)
         token = said[role] if role in said else content and AddedToken(content, special=True)
-        if token is None and content is not None and role in rebuild.tokens and role != "mask_token":
+        if token is None and content is not None and role in rebuild.tokens and role not in rebuild.may_lack:
             raise settings.refused(role, "a text")
         if token:
             strips = role in rebuild.strips_before and token == AddedToken(token.content, special=True)
