@@ -25,6 +25,7 @@ class Scores:
         self._distance = self._make_distance() if distance_bias is not None or self._has_window() else ""
         self._bias = "" if distance_bias is None else self._make_bias(distance_bias)
         self._windows: dict[int, str] = {}
+        self._angles: dict[Rotary, tuple[str, str]] = {}
         self._position_ids = ""
         # The attention mask as ONNX Runtime's attention operators take it.
         self.mask = graph.node("Cast", "attention_mask", to=TensorProto.INT32)
@@ -40,6 +41,15 @@ class Scores:
             hidden = graph.node("Unsqueeze", hidden, graph.ints(0, 1))
             self._windows[window] = graph.node("Add", hidden, self._bias) if self._bias else hidden
         return self._windows[window]
+
+    def angles(self, rotary: Rotary) -> tuple[str, str]:
+        """Cosines and sines of all positions, each (max_positions, size / 2)."""
+        if rotary not in self._angles:
+            name = f"{len(self._angles)}_{rotary.theta:g}"
+            cosines, sines = rotary.angles(self._stack.max_positions)
+            tables = self._graph.tensor(f"cosines_{name}", cosines), self._graph.tensor(f"sines_{name}", sines)
+            self._angles[rotary] = tables
+        return self._angles[rotary]
 
     def position_ids(self) -> str:
         """Positions that count from 0, int64 (batch, sequence)."""
@@ -81,8 +91,8 @@ def write_attention(graph: GraphWriter, stack: Stack, number: int, layer: Layer,
     key = _heads(graph, stack, attention, x, f"{name}.key", layer.key, layer.key_norm)
     value = _heads(graph, stack, attention, x, f"{name}.value", layer.value, layer.value_norm)
     if attention.rotary:
-        query = _rotate(graph, stack, attention.rotary, query, attention.n_heads, scores)
-        key = _rotate(graph, stack, attention.rotary, key, attention.n_key_heads, scores)
+        query = _rotate(graph, attention.rotary, query, attention.n_heads, scores)
+        key = _rotate(graph, attention.rotary, key, attention.n_key_heads, scores)
     key, value = (_share(graph, attention, part) for part in (key, value))
     inputs = [query, key, value, "", scores.mask, scores.added(attention.window)]
     attended = graph.node(
@@ -109,11 +119,9 @@ def _heads(
     return graph.node("Reshape", scaled, graph.ints(0, 0, linear.weight.shape[1]))
 
 
-def _rotate(graph: GraphWriter, stack: Stack, rotary: Rotary, x: str, n_heads: int, scores: Scores) -> str:
-    name = f"{rotary.theta:.17g}_{rotary.size}" + (f"_{rotary.factor:.17g}" if rotary.factor != 1 else "")
-    cosines, sines = rotary.angles(stack.max_positions)
-    tables = graph.tensor(f"cosines_{name}", cosines), graph.tensor(f"sines_{name}", sines)
-    return graph.node("RotaryEmbedding", x, scores.position_ids(), *tables, domain=MICROSOFT, num_heads=n_heads)
+def _rotate(graph: GraphWriter, rotary: Rotary, x: str, n_heads: int, scores: Scores) -> str:
+    inputs = [x, scores.position_ids(), *scores.angles(rotary)]
+    return graph.node("RotaryEmbedding", *inputs, domain=MICROSOFT, num_heads=n_heads)
 
 
 def _share(graph: GraphWriter, attention: Attention, x: str) -> str:
