@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from neuralcore.embedding import EmbeddingEngine
+from neuralcore.embedding import EmbeddingEngine, UnsupportedModel
 from neuralcore.embedding.backends.onnx.write import write_onnx
 from neuralcore.embedding.convert import convert_model
 from neuralcore.embedding.store import make_store
@@ -19,6 +19,8 @@ from tests.stacks import stack_of
 
 ALL = {f"{group}/{folder.name}": (group, folder) for group, folders in groups().items() for folder in folders}
 BOUND, BOUND_OF_UNIT_LENGTH = 5e-6, 1e-6
+RUN = {name: pair for name, pair in ALL.items() if pair[1].refused is None}
+STEPS_AND_DENSE = [name for name, (group, _) in RUN.items() if group in ("steps", "dense")]
 
 
 @cache
@@ -43,7 +45,7 @@ def expected(group, folder, *, has_default):
     return {None: encode if has_default else made["document"], **made}
 
 
-@pytest.mark.parametrize("name", [name for name, (_, folder) in ALL.items() if folder.refused is None])
+@pytest.mark.parametrize("name", RUN)
 def test_vectors_are_those_of_sentence_transformers(tmp_path, name):
     group, folder = ALL[name]
     compare(folder.write(tmp_path / "model"), group, folder, tmp_path / "cache")
@@ -133,13 +135,28 @@ def test_dimensions_of_the_caller_take_the_place_of_those_of_the_folder(tmp_path
         np.testing.assert_allclose(engine.embed_batch(TEXTS), expected, rtol=0, atol=BOUND_OF_UNIT_LENGTH)
 
 
-@pytest.mark.parametrize("folder", [folder for folder in groups()["steps"] if folder.refused is None], ids=str)
-def test_converted_folder_says_all_that_its_source_does(tmp_path, folder):
+@pytest.mark.parametrize("name", STEPS_AND_DENSE)
+def test_converted_folder_says_all_that_its_source_does(tmp_path, name):
+    group, folder = ALL[name]
     source = folder.write(tmp_path / "model")
     store = make_store(tmp_path / "cache")
     written = convert_model(source, tmp_path / "converted", store=store).folder
-    assert ModelFolder(written, "same").config() == ModelFolder(source, "same").config()
-    compare(written, "steps", folder, tmp_path / "cache")
+    own, others = (ModelFolder(path, "same") for path in (written, source))
+    assert own.config() == others.config()
+    assert [path.read_bytes() for path in own.dense_paths] == [path.read_bytes() for path in others.dense_paths]
+    compare(written, group, folder, tmp_path / "cache")
+
+
+def test_onnx_file_of_others_is_refused_where_dense_steps_follow(tmp_path):
+    """Its token vectors would have to go on through weights that lie elsewhere."""
+    folder = next(folder for folder in groups()["dense"] if folder.name == "tanh_to_fewer")
+    written = folder.write(tmp_path / "model")
+    model = ModelFolder(written)
+    plain = replace(model.config(), dense=(), dimension=48)
+    write_onnx(stack_of(model.safetensors_path, model.architecture), plain, written / "model.onnx")
+    model.safetensors_path.unlink()
+    with pytest.raises(UnsupportedModel, match="does not run the Dense steps"):
+        EmbeddingEngine.from_pretrained(written, cache_dir=tmp_path / "cache")
 
 
 def test_folders_of_all_groups_are_forty_at_least():

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from neuralcore.embedding.config import ModelConfig, PoolingStrategy
+from neuralcore.embedding.config import Dense, ModelConfig, PoolingStrategy
 from neuralcore.embedding.errors import InputError
 
 E5 = ModelConfig(
@@ -87,6 +87,53 @@ def test_unknown_pooling_is_refused():
         ModelConfig(name="x", dimension=8, max_tokens=8, pooling="median")
 
 
+def test_several_poolings_keep_their_order_and_one_is_plain():
+    several = dataclasses.replace(PLAIN, pooling=["weightedmean", "cls", "cls"])
+    assert several.pooling == (PoolingStrategy.WEIGHTED_MEAN, PoolingStrategy.CLS, PoolingStrategy.CLS)
+    assert (several.pooling_name, several.token_dimension) == ("weightedmean+cls+cls", 128)
+    one = dataclasses.replace(PLAIN, pooling=("max",))
+    assert one.pooling is PoolingStrategy.MAX
+    assert (one.poolings, one.pooling_name, one.token_dimension) == ((PoolingStrategy.MAX,), "max", 384)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"pooling": ()}, "one strategy at least"),
+        ({"pooling": ("cls", "median")}, "not 'median'"),
+        ({"pooling": 3}, "not 3"),
+        ({"pooling": ("cls",) * 5}, "a multiple of 5 components, not 384"),
+        ({"dense": 3}, "a list of Dense steps"),
+        ({"dense": ["tanh"]}, "a list of Dense steps"),
+        ({"dense": [{"n_in": 8, "n_out": 12}]}, "gives 12 components, not 384"),
+        ({"dense": [{"n_in": 8, "n_out": 12}, {"n_in": 8, "n_out": 384}]}, "gives 12 components, the next one takes 8"),
+        ({"dense": [{"n_in": 9, "n_out": 384}], "pooling": ("cls", "max")}, "a multiple of 2 components, not 9"),
+    ],
+)
+def test_steps_that_do_not_fit_together_are_refused(change, reason):
+    with pytest.raises(InputError, match=reason):
+        dataclasses.replace(PLAIN, **change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"n_in": 0}, {"n_out": "8"}, {"n_in": True}, {"bias": 1}, {"residual": None}, {"activation": "softmax"}],
+)
+def test_dense_step_that_cannot_be_is_refused(change):
+    with pytest.raises(InputError, match="of a Dense step must be"):
+        Dense(**{"n_in": 8, "n_out": 8, **change})
+
+
+def test_dense_steps_say_how_large_what_comes_before_is():
+    steps = ({"n_in": 96, "n_out": 32}, Dense(n_in=32, n_out=384, activation="identity", normalize_input=True))
+    config = dataclasses.replace(PLAIN, pooling=("cls", "mean"), dense=steps)
+    assert (config.token_dimension, config.pooled_dimension, config.dimension) == (48, 96, 384)
+    assert [(step.activation, step.bias, step.normalize_input) for step in config.dense] == [
+        ("tanh", True, False),
+        ("identity", True, True),
+    ]
+
+
 def test_asymmetric_means_that_prefixes_differ():
     assert E5.asymmetric
     assert not PLAIN.asymmetric
@@ -114,7 +161,17 @@ def test_unknown_prompt_is_refused_with_the_known_ones():
         E5.prefix("sts")
 
 
-@pytest.mark.parametrize("config", [E5, PLAIN, dataclasses.replace(E5, pooling="cls", output_name="token_embeddings")])
+@pytest.mark.parametrize(
+    "config",
+    [
+        E5,
+        PLAIN,
+        dataclasses.replace(E5, pooling="cls", output_name="token_embeddings"),
+        dataclasses.replace(
+            E5, pooling=["cls", "max"], dense=[Dense(n_in=8, n_out=384, activation="gelu", residual=True)]
+        ),
+    ],
+)
 def test_it_survives_json_and_pickle(config):
     assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert pickle.loads(pickle.dumps(config)) == config
@@ -122,6 +179,7 @@ def test_it_survives_json_and_pickle(config):
 
 def test_dictionary_holds_every_field_that_is_not_a_later_one_at_its_default():
     later = {"default_prompt": "clustering", "kept_dimensions": 64, "graph_pools": True, "pad_position": 0}
+    later["dense"] = (Dense(n_in=8, n_out=384),)
     names = {field.name for field in dataclasses.fields(ModelConfig)}
     assert dataclasses.replace(E5, **later).to_dict().keys() == names
     assert E5.to_dict().keys() == names - later.keys()

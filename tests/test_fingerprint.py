@@ -27,7 +27,7 @@ STORED = Fingerprint(
     tokenizer="ee55", backend="native avx2",
 )  # fmt: skip
 DECISIVE = {"weights": "bb22", "pooling": "cls", "normalize": False, "query_prefix": "", "document_prefix": "",
-            "dimension": 128, "default_prefix": "x: ", "tokenizer": "ff66"}  # fmt: skip
+            "dimension": 128, "default_prefix": "x: ", "tokenizer": "ff66", "dense": "[]"}  # fmt: skip
 HARMLESS = {"model": "other name", "precision": "int8", "max_tokens": 128, "backend": "native avx512vnni"}
 
 

@@ -57,8 +57,8 @@ def test_import_changes_neither_environment_nor_logging():
 
 def test_public_names():
     names = (
-        "EmbeddingEngine AsyncEmbeddingEngine EmbeddingType ModelConfig PoolingStrategy Precision GpuOptions "
-        "TokenBatch quantize_model detect_quantization verify_model Agreement Fingerprint check_fingerprint "
+        "EmbeddingEngine AsyncEmbeddingEngine EmbeddingType ModelConfig PoolingStrategy Dense Precision "
+        "GpuOptions TokenBatch quantize_model detect_quantization verify_model Agreement Fingerprint check_fingerprint "
         "EmbeddingError UnsupportedModel ModelUnavailable ModelCorrupt InputError ProviderUnavailable "
         "DependencyMissing VerificationFailed FingerprintMismatch OutOfMemory Overloaded InferenceError"
     )

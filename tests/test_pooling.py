@@ -15,6 +15,10 @@ REFERENCES = {
     PoolingStrategy.MEAN_WITH_ATTENTION: lambda tokens: sum(tokens) / len(tokens),
     PoolingStrategy.MAX: lambda tokens: [max(column) for column in zip(*tokens, strict=True)],
     PoolingStrategy.LAST_TOKEN: lambda tokens: tokens[-1],
+    PoolingStrategy.MEAN_SQRT_LEN: lambda tokens: sum(tokens) / len(tokens) ** 0.5,
+    PoolingStrategy.WEIGHTED_MEAN: lambda tokens: (
+        sum(place * token for place, token in enumerate(tokens, start=1)) / sum(range(1, len(tokens) + 1))
+    ),
 }
 
 
@@ -50,6 +54,15 @@ def test_whatever_padding_holds_does_not_leak(strategy, padding):
     lengths = [4, 1, 3]
     clean, dirty = (pool(hidden_of(lengths, padding=fill), np.array(lengths), strategy) for fill in (0.0, padding))
     np.testing.assert_array_equal(dirty, clean)
+
+
+def test_several_poolings_lie_side_by_side_in_their_order():
+    hidden, lengths = hidden_of([4, 0, 2]), np.array([4, 0, 2])
+    several = pool(hidden, lengths, PoolingStrategy.MAX, PoolingStrategy.CLS, PoolingStrategy.MAX)
+    expected = [[*most, *first, *most] for most, first in zip(
+        reference(hidden, lengths, PoolingStrategy.MAX), reference(hidden, lengths, PoolingStrategy.CLS), strict=True
+    )]  # fmt: skip
+    np.testing.assert_allclose(several, expected, atol=1e-6, rtol=0)
 
 
 def test_maximum_of_negative_values_is_negative():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .aio import AsyncEmbeddingEngine
     from .backends.onnx.quantize import detect_quantization, quantize_model
-    from .config import ModelConfig, PoolingStrategy
+    from .config import Dense, ModelConfig, PoolingStrategy
     from .engine import EmbeddingEngine
     from .errors import (
         DependencyMissing,
@@ -56,6 +56,7 @@ _MODULE_OF = {
     "verify_model": "verify",
     "ModelConfig": "config",
     "PoolingStrategy": "config",
+    "Dense": "config",
     "DependencyMissing": "errors",
     "EmbeddingError": "errors",
     "FingerprintMismatch": "errors",
@@ -76,6 +77,7 @@ __all__ = [  # noqa: RUF022 - the one noun first, then what it takes, then error
     "EmbeddingType",
     "ModelConfig",
     "PoolingStrategy",
+    "Dense",
     "Precision",
     "GpuOptions",
     "TokenBatch",

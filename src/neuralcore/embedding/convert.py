@@ -17,7 +17,6 @@ from .backends.onnx.write import GRAPH_VERSION, write_onnx
 from .config import ModelConfig
 from .errors import InputError, UnsupportedModel
 from .families import MODEL_TYPES
-from .families.checkpoint import checkpoint_sha256
 from .precision.conversion_check import Hidden, check_conversion
 from .precision.variants import quantize_checked
 from .progress import progress_bar
@@ -115,12 +114,16 @@ def _write(
         reason = f"{folder.path} has no model.safetensors; pickled weights are not opened"
         raise UnsupportedModel(folder.name, reason)
     _copy_settings(folder, staging)
-    write_config(config, staging, passed_on=read_passed_on(folder.tokenizer_path.parent))
+    dense = folder.dense_steps(config)
+    passed_on = read_passed_on(folder.tokenizer_path.parent)
+    write_config(config, staging, passed_on=passed_on, dense_paths=folder.dense_paths)
     path = staging / _GRAPH
     path.parent.mkdir()
     if exporter == "builtin":
-        write_onnx(folder.stack(), config, path, opset=opset)
+        write_onnx(folder.stack(), config, path, dense=dense, opset=opset)
         return {"exporter": "builtin", "graph_version": GRAPH_VERSION}
+    if config.dense:
+        raise UnsupportedModel(folder.name, "its Dense steps are written by the built-in exporter only")
     kind = TorchEncoder(folder.encoder_path).export(path, opset=opset)
     Model(path).save(path)  # all weights in one file, whichever exporter wrote them
     return {"exporter": kind, "torch": version("torch"), "transformers": version("transformers")}
@@ -166,8 +169,7 @@ def _manifest(
 ) -> Manifest:
     path = staging / _GRAPH
     files = {"model": path, "weights": path.with_name("model.onnx.data"), "tokenizer": staging / "tokenizer.json"}
-    assert folder.safetensors_path is not None
-    made_from = {"model.safetensors": checkpoint_sha256(folder.safetensors_path)}
+    made_from = {"model.safetensors": folder.weights_sha256}
     note_origin(path, made_from["model.safetensors"])
     return Manifest(
         folder=staging,

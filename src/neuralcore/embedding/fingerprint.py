@@ -24,7 +24,8 @@ class Fingerprint:
     Args:
         model: its name. Two names for the same weights are the same model.
         weights: SHA-256 of the fp32 weights it was made from.
-        pooling: how token vectors become one; "graph" where the ONNX file does it by itself.
+        pooling: how token vectors become one, "cls+mean" for two side by side; "graph" where the ONNX file does it by
+            itself.
         normalize: whether vectors have unit length.
         query_prefix, document_prefix: what is put before texts.
         default_prefix: what is put before a text whose type is not named, if that is not `document_prefix`.
@@ -35,6 +36,7 @@ class Fingerprint:
             earlier versions.
         backend: what computed them, as `EmbeddingEngine.backend` names it; None where that was not
             noted.
+        dense: what the Dense steps are told, as JSON; None where there are none.
 
     Example:
         >>> stored = engine.fingerprint.to_json()  # doctest: +SKIP
@@ -53,6 +55,7 @@ class Fingerprint:
     default_prefix: str | None = None
     tokenizer: str | None = None
     backend: str | None = None
+    dense: str | None = None
 
     @classmethod
     def of(cls, config: ModelConfig, weights: str, precision: str, dimensions: int | None, tokenizer: str) -> Self:
@@ -60,7 +63,7 @@ class Fingerprint:
         return cls(
             model=config.name,
             weights=weights,
-            pooling=str(config.pooling),
+            pooling=config.pooling_name,
             normalize=config.normalize and (dimensions is not None or config.kept_dimensions is None),
             query_prefix=config.query_prefix,
             document_prefix=config.document_prefix,
@@ -69,6 +72,7 @@ class Fingerprint:
             max_tokens=config.max_tokens,
             default_prefix=None if config.default_prompt is None else config.prefix(None),
             tokenizer=tokenizer,
+            dense=config.dense_text if config.dense else None,
         )
 
     @property

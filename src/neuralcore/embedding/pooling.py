@@ -11,17 +11,22 @@ from .types import Lengths, Vectors
 _SMALLEST_NORM = 1e-12  # torch.nn.functional.normalize divides by max(norm, 1e-12)
 
 
-def pool(hidden: Vectors, lengths: Lengths, strategy: PoolingStrategy) -> Vectors:
+def pool(hidden: Vectors, lengths: Lengths, *strategies: PoolingStrategy) -> Vectors:
     """Pool token vectors over each text's own tokens.
 
     Args:
         hidden: float32 (n, longest, dimension); cells past a text's end hold anything.
         lengths: int64 (n,), tokens of each text. A text without tokens gets the zero vector.
-        strategy: how.
+        strategies: how; what several give is laid side by side.
 
     Returns:
-        float32 (n, dimension).
+        float32 (n, dimension * strategies).
     """
+    parts = [_pool(hidden, lengths, strategy) for strategy in strategies]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def _pool(hidden: Vectors, lengths: Lengths, strategy: PoolingStrategy) -> Vectors:
     mask = (np.arange(hidden.shape[1]) < lengths[:, None])[:, :, None]
     some = (lengths > 0)[:, None]
     match strategy:
@@ -34,6 +39,14 @@ def pool(hidden: Vectors, lengths: Lengths, strategy: PoolingStrategy) -> Vector
             pooled = hidden.max(axis=1, where=mask, initial=-np.inf)
         case PoolingStrategy.LAST_TOKEN:
             pooled = hidden[np.arange(len(hidden)), np.maximum(lengths - 1, 0)]
+        case PoolingStrategy.MEAN_SQRT_LEN:
+            pooled = hidden.sum(axis=1, where=mask) / np.sqrt(np.maximum(lengths, 1))[:, None]
+        case PoolingStrategy.WEIGHTED_MEAN:
+            places = np.arange(1, hidden.shape[1] + 1, dtype=np.float32)[None, :, None]
+            weights = lengths * (lengths + 1) / 2
+            with np.errstate(invalid="ignore", over="ignore"):  # padding may hold anything
+                weighted = hidden * places
+            pooled = weighted.sum(axis=1, where=mask) / np.maximum(weights, 1)[:, None]
     return np.where(some, pooled, 0).astype(np.float32)
 
 

@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from .arguments import check_texts
-from .config import ModelConfig, PoolingStrategy
+from .config import ModelConfig
 from .engine import EmbeddingEngine, PrecisionName
 from .errors import DependencyMissing, EmbeddingError, InputError, UnsupportedModel
 from .families.checkpoint import checkpoint_files
@@ -16,7 +16,7 @@ from .precision.agreement import BOUNDS, Agreement, Bounds, Embed, failures, mea
 from .samples import verification_texts
 from .settings import expanded
 from .store import Manifest, Store, make_store
-from .store.folder import ModelFolder
+from .store.folder import ModelFolder, pooling_modes
 from .types import Precision, Vectors
 
 __all__ = ["BOUNDS", "SENTENCE_TRANSFORMERS", "Agreement", "Bounds", "failures", "verify_model"]
@@ -164,8 +164,7 @@ def _sentence_transformers(folder: Path, config: ModelConfig) -> Embed:
         model = SentenceTransformer(str(folder), device="cpu")
     else:  # a package index has the encoder only
         encoder = Transformer(str(folder), max_seq_length=config.max_tokens)
-        modes = {PoolingStrategy.LAST_TOKEN: "lasttoken", PoolingStrategy.MEAN_WITH_ATTENTION: "mean"}
-        pooling = Pooling(config.dimension, modes.get(config.pooling, str(config.pooling)))
+        pooling = Pooling(config.token_dimension, pooling_modes(config))
         steps = [encoder, pooling, *([Normalize()] if config.normalize else [])]
         model = SentenceTransformer(modules=steps, device="cpu", truncate_dim=config.kept_dimensions)
 

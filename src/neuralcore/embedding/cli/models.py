@@ -69,7 +69,7 @@ def _describe(config: ModelConfig, manifest: Manifest | None, *, without: str = 
         "name": config.name,
         "dimension": config.kept_dimensions or config.dimension,
         "max_tokens": config.max_tokens,
-        "pooling": str(config.pooling),
+        "pooling": config.pooling_name,
         "normalize": config.normalize,
         "prefixes": {name: prefix for name, prefix in prefixes.items() if prefix},
         "precision": manifest.precision if manifest else "fp32",

@@ -53,6 +53,11 @@ class Checkpoint:
     def __contains__(self, name: str) -> bool:
         return name in self._places
 
+    @property
+    def names(self) -> set[str]:
+        """All names that a tensor goes by here."""
+        return set(self._places)
+
     def read(self, *names: str, shape: Sequence[int]) -> Array:
         """The tensor that has one of these names.
 

@@ -19,6 +19,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..config import Dense
+
 Array = NDArray[np.float32]
 NormKind = Literal["layer", "rms"]
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
@@ -35,6 +37,21 @@ class Linear:
 
     weight: Array
     bias: Array | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DenseStep:
+    """A Dense step after the encoder, with its weights: activation(linear(x)) + residual.
+
+    Args:
+        dense: what it is told.
+        linear: its product.
+        residual: through which x is added; None where it is not, or as it is (`dense.residual` tells).
+    """
+
+    dense: Dense
+    linear: Linear
+    residual: Linear | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

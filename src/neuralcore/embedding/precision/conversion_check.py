@@ -115,7 +115,7 @@ def _padding_shift(session: OnnxSession, tokens: TokenBatch, hidden: NDArray[np.
 def _lowest_cosine(
     hidden: NDArray[np.float32], expected: NDArray[np.float32], tokens: TokenBatch, config: ModelConfig
 ) -> float:
-    own, other = (normalize(pool(values, tokens.lengths, config.pooling)) for values in (hidden, expected))
+    own, other = (normalize(pool(values, tokens.lengths, *config.poolings)) for values in (hidden, expected))
     return float(np.einsum("ij,ij->i", own, other, dtype=np.float64).min())
 
 

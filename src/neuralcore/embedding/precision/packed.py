@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 def runs_natively(store: Store, source: Manifest) -> bool:
     """Whether this CPU has kernels for INT8, and they know the model."""
-    if not source.graph_version or choose_isa() is None:
+    if not source.graph_version or choose_isa() is None or source.config.dense:
         return False
     return store.has_variant(source, _NAME) or why_not(_original(source).stack()) is None
 

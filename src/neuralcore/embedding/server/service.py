@@ -132,7 +132,7 @@ class Service:
         return {
             "model_id": self.model,
             "model_dtype": str(engine.precision),
-            "model_type": {"embedding": {"pooling": str(engine.config.pooling)}},
+            "model_type": {"embedding": {"pooling": engine.config.pooling_name}},
             "dimension": engine.dimension,
             "max_input_length": engine.max_tokens,
             "max_concurrent_requests": self.limits.max_waiting,

@@ -27,7 +27,6 @@ from ..config import ModelConfig
 from ..documents import open_file
 from ..errors import InputError, ModelCorrupt, ModelUnavailable, UnsupportedModel
 from ..families import MODEL_TYPES
-from ..families.checkpoint import checkpoint_sha256
 from ..files import locked, remove_siblings, sha256, staged_folder, staging_beside, state_of, sync_all
 from .folder import FOLDER_VERSION, ModelFolder
 from .manifest import FileRecord, Manifest
@@ -290,15 +289,14 @@ def _built(
     from ..backends.onnx.graph_file import note_origin
     from ..tokenizer import write_effective
 
-    assert model.safetensors_path is not None
     onnx_path = staging / "model.onnx"
-    write_onnx(model.stack(), config, onnx_path)
+    write_onnx(model.stack(), config, onnx_path, dense=model.dense_steps(config))
     if is_pinned:
         shutil.copyfile(model.tokenizer_path, staging / "tokenizer.json")  # the three files of its registry say all
     else:
         write_effective(model.tokenizer_path, staging / "tokenizer.json")
     files = {"model": onnx_path, "weights": staging / "model.onnx.data", "tokenizer": staging / "tokenizer.json"}
-    made_from = {"model.safetensors": checkpoint_sha256(model.safetensors_path)}
+    made_from = {"model.safetensors": model.weights_sha256}
     note_origin(onnx_path, made_from["model.safetensors"])
     return Manifest(
         folder=staging,

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from ..config import ModelConfig, PoolingStrategy
+from ..config import Dense, ModelConfig, PoolingStrategy
 from ..documents import Document, is_there, read_object
 from ..errors import UnsupportedModel
 from ..families import complete, read_stack
-from ..families.checkpoint import SAFETENSORS, SAFETENSORS_INDEX, Checkpoint
+from ..families.checkpoint import SAFETENSORS, SAFETENSORS_INDEX, Checkpoint, checkpoint_files
 from ..families.positions import UNLIMITED, count_positions, pad_position
-from ..families.stack import Stack
-from .steps import Module, Steps, list_modules, read_steps, told_max_tokens
+from ..families.reading import read_linear
+from ..families.stack import DenseStep, Stack
+from ..files import sha256_of_all
+from .steps import ACTIVATION_CLASSES, POOLING_NAMES, Module, Steps, list_modules, read_steps, told_max_tokens
 
-FOLDER_VERSION = 3
+FOLDER_VERSION = 4
 """Raised when what a folder says is read otherwise: configurations that are kept in the cache are then read again."""
 
 _ONNX_NAMES = ("model.onnx", "model_optimized.onnx", "encoder_model.onnx", "sentence_transformers.onnx")
@@ -27,13 +30,9 @@ _FEWEST_TOKENS = 3  # a token between two special ones
 _HIDDEN_KEYS = ("hidden_size", "n_embd", "dim", "d_model")
 _TYPES = ("query", "document")
 _OWN_KIND = "SentenceTransformer"
-_POOLING_MODES = {
-    PoolingStrategy.CLS: "cls",
-    PoolingStrategy.MEAN: "mean",
-    PoolingStrategy.MEAN_WITH_ATTENTION: "mean",
-    PoolingStrategy.MAX: "max",
-    PoolingStrategy.LAST_TOKEN: "lasttoken",
-}
+_PICKLED = "pytorch_model.bin"
+_POOLING_MODES = {strategy: name for name, strategy in POOLING_NAMES.items()}
+_POOLING_MODES[PoolingStrategy.MEAN_WITH_ATTENTION] = "mean"
 
 
 class ModelFolder:
@@ -92,6 +91,32 @@ class ModelFolder:
             raise UnsupportedModel(self.name, f"{self.path} has no model.safetensors; pickled weights are not opened")
         return read_stack(self.architecture, Checkpoint(path))
 
+    def dense_steps(self, config: ModelConfig) -> tuple[DenseStep, ...]:
+        """The Dense steps behind the pooling, with their weights.
+
+        Args:
+            config: the model's, from here or from elsewhere.
+
+        Raises:
+            UnsupportedModel: the folder has other steps than `config`, or pickled weights only.
+            ModelCorrupt: weights are missing, or not what the step is told.
+        """
+        found, paths = self._dense
+        if tuple(found) != config.dense:
+            raise UnsupportedModel(self.name, f"{self.path} has other Dense steps than it should: {found}")
+        return tuple(_read_dense_step(dense, path) for dense, path in zip(found, paths, strict=True))
+
+    @property
+    def dense_paths(self) -> list[Path]:
+        """The weights of its Dense steps, in their order."""
+        return self._dense[1]
+
+    @property
+    def weights_sha256(self) -> str:
+        """What tells its weights from those of another model. A checkpoint has to be there."""
+        assert self.safetensors_path is not None
+        return sha256_of_all([*checkpoint_files(self.safetensors_path), *self.dense_paths])
+
     @property
     def onnx_path(self) -> Path | None:
         """The ONNX model: one of the usual names, or the only ONNX file there is.
@@ -137,7 +162,8 @@ class ModelFolder:
             name=self.name,
             dimension=dimension,
             max_tokens=self._max_tokens(steps.encoder),
-            pooling=steps.pooling,
+            pooling=steps.poolings,
+            dense=tuple(dense for dense, _ in steps.dense),
             normalize=steps.normalize,
             query_prefix=prompts["query"],
             document_prefix=prompts["document"],
@@ -161,7 +187,20 @@ class ModelFolder:
         if self._has_chat_template():
             raise UnsupportedModel(self.name, "its tokenizer has a chat template, through which no text is put here")
         nothing = Document(self.path / "modules.json")
-        return Steps(encoder=nothing, pooling=PoolingStrategy.LAST_TOKEN if self._is_causal() else PoolingStrategy.MEAN)
+        pooling = PoolingStrategy.LAST_TOKEN if self._is_causal() else PoolingStrategy.MEAN
+        return Steps(encoder=nothing, poolings=(pooling,))
+
+    @property
+    def _dense(self) -> tuple[list[Dense], list[Path]]:
+        """What each Dense step is told, and its weights."""
+        steps = read_steps(self.path, self._modules, self.name).dense if self._modules is not None else ()
+        return [dense for dense, _ in steps], [self._dense_weights(folder) for _, folder in steps]
+
+    def _dense_weights(self, folder: Path) -> Path:
+        if not is_there(folder / SAFETENSORS) and is_there(folder / _PICKLED):
+            reason = f"its step Dense has its weights in {folder / _PICKLED} only; pickled weights are not opened"
+            raise UnsupportedModel(self.name, f"{reason}: save it again with sentence-transformers 3 or later")
+        return folder / SAFETENSORS
 
     def _is_causal(self) -> bool:
         architectures = self.architecture.get("architectures")
@@ -182,13 +221,20 @@ class ModelFolder:
             )
 
     def _dimension(self, steps: Steps) -> int:
-        if steps.dimension:
-            return steps.dimension
-        named = (self.architecture.integer(key, None, least=1) for key in _HIDDEN_KEYS)
-        dimension = next((number for number in named if number), None)
-        if dimension is None:
-            raise UnsupportedModel(self.name, f"no config.json in {self.path} says how many dimensions it has")
+        dimension = (steps.token_dimension or self._hidden()) * len(steps.poolings)
+        for dense, folder in steps.dense:
+            if dense.n_in != dimension:
+                told = read_object(folder / "config.json")
+                raise told.refused("in_features", f"{dimension}, the components of what comes before,")
+            dimension = dense.n_out
         return dimension
+
+    def _hidden(self) -> int:
+        named = (self.architecture.integer(key, None, least=1) for key in _HIDDEN_KEYS)
+        hidden = next((number for number in named if number), None)
+        if hidden is None:
+            raise UnsupportedModel(self.name, f"no config.json in {self.path} says how many dimensions it has")
+        return hidden
 
     def _max_tokens(self, encoder: Document) -> int:
         tokenizer = read_object(self.encoder_path / "tokenizer_config.json")
@@ -200,22 +246,48 @@ class ModelFolder:
         return int(min(own, self.max_positions, trained))
 
 
-def write_config(config: ModelConfig, folder: Path, *, passed_on: Mapping[str, object] | None = None) -> None:
+def _read_dense_step(dense: Dense, path: Path) -> DenseStep:
+    checkpoint = Checkpoint(path)
+    projects = dense.residual and dense.n_in != dense.n_out
+    known = {"linear.weight", *(["linear.bias"] if dense.bias else []), *(["residual.weight"] if projects else [])}
+    if unknown := sorted(checkpoint.names - known):  # sentence-transformers refuses them, too
+        raise checkpoint.refused(unknown[0], "a step that has it", "a config.json that tells of none")
+    linear, residual = (
+        read_linear(checkpoint, name, n_in=dense.n_in, n_out=dense.n_out, bias=bias) if wanted else None
+        for name, bias, wanted in (("linear", dense.bias, True), ("residual", False, projects))
+    )
+    assert linear is not None
+    return DenseStep(dense, linear, residual)
+
+
+def write_config(
+    config: ModelConfig,
+    folder: Path,
+    *,
+    passed_on: Mapping[str, object] | None = None,
+    dense_paths: Sequence[Path] = (),
+) -> None:
     """Write what sentence-transformers keeps besides the encoder, so that a folder says all that `config` does.
 
     Args:
         config: of the model.
         folder: files of these names in it are replaced.
         passed_on: what its tokenizer is told over what its own files say. The limit of tokens is the configuration's.
+        dense_paths: the weights of the configuration's Dense steps, which are copied.
     """
-    steps = {"Transformer": "", "Pooling": "1_Pooling"} | ({"Normalize": "2_Normalize"} if config.normalize else {})
-    modules = [
-        {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for number, (kind, path) in enumerate(steps.items())
-    ]
-    (folder / "1_Pooling").mkdir(exist_ok=True)
-    pooling = {"embedding_dimension": config.dimension, "pooling_mode": _POOLING_MODES[config.pooling]}
-    _write(folder / "1_Pooling/config.json", pooling)
+    steps: list[tuple[str, object, Path | None]] = [("Pooling", _pooling(config), None)]
+    for dense, path in zip(config.dense, dense_paths, strict=True):
+        steps += [("Normalize", {}, None)] if dense.normalize_input else []
+        steps += [("Dense", _told(dense), path)]
+    steps += [("Normalize", {}, None)] if config.normalize else []
+    modules = [_entry(0, "Transformer", "")]
+    for number, (kind, told, weights) in enumerate(steps, start=1):
+        modules.append(_entry(number, kind, f"{number}_{kind}"))
+        if told:
+            (folder / f"{number}_{kind}").mkdir(exist_ok=True)
+            _write(folder / f"{number}_{kind}/config.json", told)
+        if weights:
+            shutil.copyfile(weights, folder / f"{number}_{kind}" / SAFETENSORS)
     _write(folder / "modules.json", modules)
     arguments = {key: value for key, value in (passed_on or {}).items() if key != "model_max_length"}
     encoder = {"max_seq_length": config.max_tokens, "do_lower_case": config.lowercase}
@@ -224,6 +296,26 @@ def write_config(config: ModelConfig, folder: Path, *, passed_on: Mapping[str, o
     settings = {"model_type": _OWN_KIND, "prompts": prompts, "default_prompt_name": config.default_prompt}
     kept = {"truncate_dim": config.kept_dimensions} if config.kept_dimensions else {}
     _write(folder / "config_sentence_transformers.json", settings | kept)
+
+
+def pooling_modes(config: ModelConfig) -> str | list[str]:
+    """What sentence-transformers calls its pooling."""
+    modes = [_POOLING_MODES[strategy] for strategy in config.poolings]
+    return modes[0] if len(modes) == 1 else modes
+
+
+def _entry(number: int, kind: str, path: str) -> dict[str, object]:
+    return {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
+
+
+def _pooling(config: ModelConfig) -> dict[str, object]:
+    return {"embedding_dimension": config.token_dimension, "pooling_mode": pooling_modes(config)}
+
+
+def _told(dense: Dense) -> dict[str, object]:
+    told = {"in_features": dense.n_in, "out_features": dense.n_out, "bias": dense.bias}
+    residual = {"use_residual": True} if dense.residual else {}
+    return {**told, "activation_function": ACTIVATION_CLASSES[dense.activation], **residual}
 
 
 def _write(path: Path, value: object) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import PoolingStrategy
+from ..config import Dense, DenseActivation, PoolingStrategy
 from ..documents import Document, read_object, read_objects
 from ..errors import UnsupportedModel
 
@@ -46,14 +46,38 @@ _POOLING_FLAGS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-_POOLING_NAMES = {
+POOLING_NAMES = {
     "cls": PoolingStrategy.CLS,
     "mean": PoolingStrategy.MEAN,
     "max": PoolingStrategy.MAX,
     "lasttoken": PoolingStrategy.LAST_TOKEN,
+    "weightedmean": PoolingStrategy.WEIGHTED_MEAN,
+    "mean_sqrt_len_tokens": PoolingStrategy.MEAN_SQRT_LEN,
 }
+"""What sentence-transformers calls each strategy."""
+
 _DIMENSION_KEYS = ("embedding_dimension", "word_embedding_dimension")
 _POOLING_KEYS = {"pooling_mode", "include_prompt", *_POOLING_FLAGS, *_DIMENSION_KEYS}
+
+# 2_Dense/config.json names a class of torch.nn by one of the modules that it can be imported from.
+ACTIVATION_CLASSES = {
+    DenseActivation.IDENTITY: "torch.nn.modules.linear.Identity",
+    DenseActivation.TANH: "torch.nn.modules.activation.Tanh",
+    DenseActivation.RELU: "torch.nn.modules.activation.ReLU",
+    DenseActivation.GELU: "torch.nn.modules.activation.GELU",
+    DenseActivation.SILU: "torch.nn.modules.activation.SiLU",
+    DenseActivation.SIGMOID: "torch.nn.modules.activation.Sigmoid",
+}
+"""The class of each activation."""
+
+_ACTIVATIONS = {
+    name: activation
+    for activation, own in ACTIVATION_CLASSES.items()
+    for name in (own, *(f"{home}.{own.rpartition('.')[2]}" for home in ("torch.nn", "torch.nn.modules")))
+}
+_MOST_FEATURES = 1 << 20
+_SIZE_KEYS = ("in_features", "out_features")
+_DENSE_KEYS = {*_SIZE_KEYS, "bias", "activation_function", "use_residual", "module_input_name", "module_output_name"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +94,17 @@ class Steps:
 
     Args:
         encoder: what the encoder is told.
-        pooling: how its token vectors become one.
-        normalize: whether that is scaled to unit length.
-        dimension: components of a token vector, if the pooling says.
+        poolings: how its token vectors become one; what several give lies side by side.
+        dense: the products that follow, with the folders that hold their weights.
+        normalize: whether the vector is scaled to unit length at last.
+        token_dimension: components of a token vector, if the pooling says.
     """
 
     encoder: Document
-    pooling: PoolingStrategy = PoolingStrategy.MEAN
+    poolings: tuple[PoolingStrategy, ...] = (PoolingStrategy.MEAN,)
+    dense: tuple[tuple[Dense, Path], ...] = ()
     normalize: bool = False
-    dimension: int | None = None
+    token_dimension: int | None = None
 
 
 def list_modules(folder: Path, name: str) -> list[Module] | None:
@@ -137,6 +163,7 @@ class _Reader:
         self._folder, self._name = folder, name
         self._encoder: Document | None = None
         self._pooling: Document | None = None
+        self._dense: list[tuple[Dense, Path]] = []
         self._tokens_scaled = self._normalize = False
 
     def follow(self, module: Module) -> None:
@@ -149,9 +176,10 @@ class _Reader:
                 self._follow_pooling(module)
             case "Normalize":
                 self._follow_normalize(module)
-            case "Dropout":  # does nothing outside of training, and fails without a text's vector
-                if self._pooling is None:
-                    raise self._refuse("its step Dropout comes before the pooling, whose result it needs")
+            case "Dense":
+                self._follow_dense(module)
+            case "Dropout":  # does nothing outside of training
+                self._require_text(module)
             case _:
                 raise self._refuse(f"its modules.json has a step that is not run here: {module.kind}")
 
@@ -161,9 +189,10 @@ class _Reader:
             raise self._refuse("its modules.json has no step Pooling, so nothing makes one vector of a text")
         return Steps(
             encoder=self._encoder,
-            pooling=_POOLING_NAMES[next(_modes(pooling))],
+            poolings=tuple(POOLING_NAMES[mode] for mode in _modes(pooling)),
+            dense=tuple(self._dense),
             normalize=self._normalize,
-            dimension=_dimension(pooling),
+            token_dimension=_dimension(pooling),
         )
 
     def _follow_transformer(self, module: Module) -> None:
@@ -182,9 +211,51 @@ class _Reader:
         if not told.flag("include_prompt", True):
             raise self._refuse("its pooling leaves out the prompt's tokens, which is not done here")
         modes = list(_modes(told))
-        if len(modes) != 1 or modes[0] not in _POOLING_NAMES:
+        if not modes or not POOLING_NAMES.keys() >= set(modes):
             raise self._refuse(f"pooling {' + '.join(modes) or 'none'} is not run here")
-        self._pooling, self._normalize = told, False
+        self._pooling, self._dense, self._normalize = told, [], False
+
+    def _follow_dense(self, module: Module) -> None:
+        self._require_text(module)
+        folder = self._folder / module.path
+        told = read_object(folder / "config.json", required=True)
+        if unknown := sorted(told.keys() - _DENSE_KEYS):
+            raise self._refuse(f"its step Dense is told {', '.join(unknown)}, which is not known here")
+        source = told.text("module_input_name", _TEXT)
+        target = told.text("module_output_name", source)
+        if (source, target) != (_TEXT, _TEXT):
+            raise self._refuse(f"its step Dense makes {target} of {source}, which is not done here")
+        n_in, n_out = (self._size(told, key) for key in _SIZE_KEYS)
+        dense = Dense(
+            n_in=n_in,
+            n_out=n_out,
+            activation=self._activation(told),
+            bias=bool(told.flag("bias", True)),
+            residual=bool(told.flag("use_residual", False)),
+            normalize_input=self._normalize,
+        )
+        self._dense.append((dense, folder))
+        self._normalize = False
+
+    def _size(self, told: Document, key: str) -> int:
+        size = told.integer(key, None, least=1, most=_MOST_FEATURES)
+        if size is None:
+            raise told.refused(key, "a whole number")
+        return size
+
+    def _activation(self, told: Document) -> DenseActivation:
+        """None named is Tanh."""
+        if "activation_function" not in told:
+            return DenseActivation.TANH
+        name = told.text("activation_function", "null")
+        if name not in _ACTIVATIONS:
+            known = ", ".join(ACTIVATION_CLASSES.values())
+            raise self._refuse(f"its step Dense has the activation {name}, which is not run here ({known} are)")
+        return _ACTIVATIONS[name]
+
+    def _require_text(self, module: Module) -> None:
+        if self._pooling is None:
+            raise self._refuse(f"its step {module.kind} comes before the pooling, whose result it needs")
 
     def _follow_normalize(self, module: Module) -> None:
         told = read_object(self._folder / module.path / "config.json")

@@ -33,7 +33,7 @@ _BEYOND = re.compile(r"idx=(-?\d+) must be within the inclusive range \[-?\d+, ?
 
 _TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings")
 _TEXT_OUTPUT = "sentence_embedding"
-_MEANS = {PoolingStrategy.MEAN, PoolingStrategy.MEAN_WITH_ATTENTION}
+_TEXT_AXES = 2  # of a text's vector: (batch, dimension)
 
 
 class OnnxEncoder:
@@ -171,7 +171,7 @@ class OnnxEncoder:
     def _affordable_tokens(self, room: Room, lengths: Lengths, n_runs: int) -> int:
         """Padded tokens of a run for which all threads find room, or one text runs alone."""
         longest = int(lengths.max())
-        affordable = room.n_bytes // _bytes_per_token(self._config.dimension, longest)
+        affordable = room.n_bytes // _bytes_per_token(self._config.token_dimension, longest)
         if affordable < longest:
             raise OutOfMemory(1, longest, reason=f"max_memory_bytes={room.n_bytes} is too low for it")
         return max(longest, affordable // n_runs)
@@ -200,11 +200,11 @@ class OnnxEncoder:
     def _vectors(self, session: OnnxSession, tokens: TokenBatch, rows: Lengths, *, shrink: bool = False) -> Vectors:
         ids, mask = tokens.padded(rows, self._pad_id)
         feeds = session.feeds(ids, mask, pad_position=self._config.pad_position)
-        n_bytes = ids.size * _bytes_per_token(self._config.dimension, ids.shape[1])
+        n_bytes = ids.size * _bytes_per_token(self._config.token_dimension, ids.shape[1])
         with self._room.hold(n_bytes) if self._room else nullcontext():
             result = self._outcome(session, feeds, tokens, shrink=shrink)
         if not self._pooled:
-            result = result if result.ndim == 2 else pool(result, tokens.lengths[rows], self._config.pooling)
+            result = result if result.ndim == 2 else pool(result, tokens.lengths[rows], *self._config.poolings)
             result = normalize(result) if self._config.normalize else result
         if result.shape[1:] != (self._config.dimension,):  # where the graph does not say it beforehand
             raise _other_dimension(self._path, result.shape[-1])
@@ -231,8 +231,11 @@ def _choose_output(session: OnnxSession, config: ModelConfig, path: Path) -> tup
     name = config.output_name or next((name for name in usual if name in session.outputs), None)
     if name not in session.outputs:
         raise UnsupportedModel(str(path), f"no output {config.output_name or usual}; it has {sorted(session.outputs)}")
-    dimension = session.outputs[name][-1]
-    if isinstance(dimension, int) and dimension != config.dimension:
+    if config.dense and not pooled:
+        reason = "it does not run the Dense steps of its configuration, which are run here in graphs that are made here"
+        raise UnsupportedModel(str(path), f"{reason}; keep the model's config.json and model.safetensors beside it")
+    dimension, is_text = session.outputs[name][-1], pooled or len(session.outputs[name]) == _TEXT_AXES
+    if isinstance(dimension, int) and dimension != (config.dimension if is_text else config.token_dimension):
         raise _other_dimension(path, dimension)
     return name, pooled
 
@@ -243,9 +246,15 @@ def _other_dimension(path: Path, dimension: int) -> UnsupportedModel:
 
 def _pools_like(session: OnnxSession, config: ModelConfig) -> bool:
     """Whether the graph says of itself (write/) that it pools in the way the configuration asks for."""
-    pooling = session.metadata.get("pooling")
-    same = pooling == config.pooling or (pooling in _MEANS and config.pooling in _MEANS)
-    return same and session.metadata.get("normalize") == str(config.normalize)
+    told = session.metadata
+    same = _as_mean(told.get("pooling", "")) == _as_mean(config.pooling_name)
+    same &= told.get("dense") == (config.dense_text if config.dense else None)
+    return same and told.get("normalize") == str(config.normalize)
+
+
+def _as_mean(pooling: str) -> str:
+    """Two names of one strategy."""
+    return pooling.replace(PoolingStrategy.MEAN_WITH_ATTENTION, PoolingStrategy.MEAN)
 
 
 def _bytes_per_token(dimension: int, longest: int) -> int:

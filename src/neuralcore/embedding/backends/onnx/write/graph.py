@@ -110,7 +110,8 @@ class GraphWriter:
         model = helper.make_model(
             graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="neuralcore.embedding"
         )
-        about = {"pooling": str(config.pooling), "normalize": str(config.normalize), "graph_version": str(version)}
+        about = {"pooling": config.pooling_name, "normalize": str(config.normalize), "graph_version": str(version)}
+        about |= {"dense": config.dense_text} if config.dense else {}
         helper.set_model_props(model, about)
         self._data.flush()
         self._path.write_bytes(model.SerializeToString())
