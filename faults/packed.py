@@ -7,9 +7,8 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
-from tests import checkpoints
 from tests.children import run_in_child
-from tests.packed_damage import Damage, Packed, check_damaged, enumerate_damage, random_damage
+from tests.packed_damage import FAMILIES, Damage, Packed, check_damaged, enumerate_damage, random_damage
 
 from faults.trial import NotPossible, Trial
 from neuralcore.embedding.backends.native.kernels import absence
@@ -23,7 +22,7 @@ def trials(random: Random) -> Iterator[Trial]:
         yield Trial("the native kernels", partial(_give_up, reason))
         return
     with TemporaryDirectory(prefix="neuralcore-packed-") as folder:
-        models = [Packed.make(family, Path(folder)) for family in checkpoints.MAKERS]
+        models = [Packed.make(family, Path(folder)) for family in FAMILIES]
         enumerated = [_named(model, enumerate_damage(model)) for model in models]
         endless = _named_in_turn(models, random)
         for row in zip_longest(*enumerated):

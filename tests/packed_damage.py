@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,15 +17,38 @@ from neuralcore.embedding.backends.native.pack import pack_model
 from neuralcore.embedding.config import ModelConfig
 from neuralcore.embedding.errors import InferenceError, ModelCorrupt
 from tests import checkpoints
-from tests.stacks import stack_of
+from tests.native_stacks import FEATURES, native_stack
 from tests.tokens import token_batch
 
 WRONG: tuple[Any, ...] = (
     -(2**63), -(2**31), -1000, -16, -2, -1, 0, 1, 2, 4, 5, 7, 15, 16, 17, 48, 63, 65, 100, 120, 128, 1000, 65_536,
     2**31 - 1, 2**31, 2**32, 2**63, 10**30, 0.5, 1.0, -1e-12, 1e-46, 1e300, 1e-400, True, False, None, "", "3", "gelu",
-    "swiglu", "tanh", [], [3], {}, {"a": 1},
+    "silu", "tanh", "rms", "layer", [], [3], {}, {"a": 1},
 )  # fmt: skip
 """What stands in the place of a field's value."""
+
+
+FAMILIES = tuple(FEATURES)
+STEPS = {
+    name: np.random.RandomState(number).normal(0, 0.2, shape).astype(np.float32)
+    for number, (name, shape) in enumerate(
+        {
+            "dense.0.weight": (checkpoints.HIDDEN, 32),
+            "dense.0.bias": (32,),
+            "dense.1.weight": (32, checkpoints.HIDDEN),
+            "dense.1.residual": (32, checkpoints.HIDDEN),
+            "dense.2.weight": (checkpoints.HIDDEN, checkpoints.HIDDEN),
+        }.items()
+    )
+}
+SAID = {
+    "dense": [
+        {"activation": "tanh", "residual": False},
+        {"activation": "identity", "residual": True},
+        {"activation": "sigmoid", "residual": True},
+    ]
+}
+"""Steps behind pooling that take and give as many components as the models have."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +62,12 @@ class Packed:
 
     @classmethod
     def make(cls, family: str, folder: Path) -> "Packed":
-        """A random model of a family, packed."""
-        maker, path = checkpoints.MAKERS[family](checkpoints.SEEDS[family]), folder / f"{family}.safetensors"
+        """A random model of `FAMILIES`, packed, with steps behind pooling."""
+        path = folder / f"{family}.safetensors"
         ids = np.random.default_rng(9).integers(2, checkpoints.VOCABULARY, (8, 20))
-        pack_model(stack_of(maker.save(folder), maker.architecture), token_batch(list(ids)), path)
+        pack_model(native_stack(family), token_batch(list(ids)), path)
+        tensors, about = read_packed(path)
+        write_packed(path, {**{name: np.array(values) for name, values in tensors.items()}, **STEPS}, about | SAID)
         return cls.read(family, path.read_bytes())
 
     @classmethod
@@ -113,21 +139,45 @@ def _write(whole: bytes) -> Damage:
     return write
 
 
-def _with_about(packed: Packed, **changed: Any) -> Damage:
-    return _write(Packed(packed.family, packed.header, {**packed.about, **changed}, packed.data).whole())
+def _with_about(packed: Packed, about: Any) -> Damage:
+    return _write(Packed(packed.family, packed.header, about, packed.data).whole())
 
 
 def _with_entry(packed: Packed, name: str, entry: Any) -> Damage:
     return _write(Packed(packed.family, {**packed.header, name: entry}, packed.about, packed.data).whole())
 
 
+Place = tuple[str | int, ...]
+
+
+def places_of(about: Any) -> Iterator[Place]:
+    """Where each value of a header is, those in lists and objects included."""
+    inner = about.items() if isinstance(about, dict) else enumerate(about) if isinstance(about, list) else ()
+    for key, value in inner:
+        yield (key,)
+        yield from ((key, *place) for place in places_of(value))
+
+
+def with_value(about: Any, place: Place, value: Any = None, *, gone: bool = False) -> Any:
+    """The header with another value in one place, or none."""
+    changed = deepcopy(about)
+    inner = changed
+    for key in place[:-1]:
+        inner = inner[key]
+    if gone:
+        del inner[place[-1]]
+    else:
+        inner[place[-1]] = value
+    return changed
+
+
 def _of_about(packed: Packed) -> Iterator[tuple[str, Damage]]:
-    for key, value in packed.about.items():
+    for place in places_of(packed.about):
         for wrong in WRONG:
-            if (type(wrong), wrong) != (type(value), value):
-                yield f"{key} = {wrong!r}", _with_about(packed, **{key: wrong})
-        about = {other: value for other, value in packed.about.items() if other != key}
-        yield f"no {key}", _write(Packed(packed.family, packed.header, about, packed.data).whole())
+            about = with_value(packed.about, place, wrong)
+            if json.dumps(about) != json.dumps(packed.about):
+                yield f"{place} = {wrong!r}", _with_about(packed, about)
+        yield f"no {place}", _with_about(packed, with_value(packed.about, place, gone=True))
 
 
 def _of_entry(packed: Packed, name: str) -> Iterator[tuple[str, Damage]]:
@@ -200,9 +250,12 @@ def _flip_bytes(packed: Packed, random: Random) -> tuple[str, Damage]:
 
 
 def _change_fields(packed: Packed, random: Random) -> tuple[str, Damage]:
-    keys = random.sample(sorted(packed.about), random.randint(1, 4))
-    changed = {key: random.choice(WRONG) for key in keys}
-    return f"{changed}", _with_about(packed, **changed)
+    about, changed = packed.about, []
+    for _ in range(random.randint(1, 4)):
+        places = list(places_of(about))
+        changed.append((random.choice(places), random.choice(WRONG)))
+        about = with_value(about, *changed[-1])
+    return f"{changed}", _with_about(packed, about)
 
 
 def _exchange(packed: Packed, random: Random) -> tuple[str, Damage]:

@@ -5,7 +5,9 @@ import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,7 @@ from neuralcore.embedding.precision import packed as packed_module
 from neuralcore.embedding.types import TokenBatch
 from tests import checkpoints, tiny_model
 from tests.golden import hidden_states
+from tests.native_stacks import FEATURES, native_stack
 from tests.stacks import stack_of
 
 pytestmark = pytest.mark.skipif(not compiled_isas(), reason="this installation has no native kernels")
@@ -112,6 +115,40 @@ def test_text_alone_equals_text_in_any_batch_bit_for_bit(packed, isa, threads):
         for start in range(0, len(texts), size):
             rows = order[start : start + size]
             np.testing.assert_array_equal(encoder.encode(tokens_of([texts[i] for i in rows])), expected[rows])
+
+
+@pytest.fixture(scope="module", params=FEATURES)
+def made(request, tmp_path_factory) -> tuple[str, Path]:
+    """An encoder of the features of a family."""
+    path = tmp_path_factory.mktemp(request.param) / "packed.safetensors"
+    pack_model(native_stack(request.param), tokens_of(random_texts(60, 40, seed=9)), path)
+    return request.param, path
+
+
+def expected_means(stack, tokens):
+    """Unit-length means of what the reference makes of each text."""
+    x = run(stack, tokens.ids, tokens.offsets.tolist())
+    return normalize(np.stack([x[start:end].mean(axis=0) for start, end in pairwise(tokens.offsets)]))
+
+
+def test_features_of_every_family_are_near_fp32(made):
+    name, path = made
+    tokens = tokens_of(random_texts(400, 64, seed=3))
+    cosines = (expected_means(native_stack(name), tokens) * open_packed(path).encode(tokens)).sum(axis=1)
+    assert cosines.mean() >= 0.999
+    assert cosines.min() >= 0.99
+
+
+def test_features_of_every_family_give_the_same_bits_in_any_batch(made):
+    texts = random_texts(40, 64)
+    with closing(open_packed(made[1])) as encoder:
+        expected = np.concatenate([encoder.encode(tokens_of([text])) for text in texts])
+    order = np.random.default_rng(1).permutation(len(texts))
+    for threads, size in product((1, 2, 3), (1, 3, 40)):
+        with closing(open_packed(made[1], threads=threads)) as encoder:
+            for start in range(0, len(texts), size):
+                rows = order[start : start + size]
+                np.testing.assert_array_equal(encoder.encode(tokens_of([texts[i] for i in rows])), expected[rows])
 
 
 @given(st.lists(st.integers(0, 30), max_size=12), st.integers(0, 2**31))

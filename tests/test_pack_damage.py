@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from itertools import chain, islice
 from pathlib import Path
 from random import Random
@@ -16,23 +17,24 @@ from neuralcore.embedding.backends.native.file import open_model, read_packed, w
 from neuralcore.embedding.backends.native.kernels import absence
 from neuralcore.embedding.loader import ModelFile
 from tests.children import run_in_child
-from tests.packed_damage import Packed, check_damaged, enumerate_damage, random_damage
+from tests.packed_damage import FAMILIES, Packed, check_damaged, enumerate_damage, random_damage, with_value
 
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork() and its kin")
 
 
-@pytest.fixture(scope="module", params=["bert", "mpnet", "nomic_hub"])
+SOME = ("mpnet", "modernbert", "qwen3", "gemma3")  # all that there is to say, in one of them
+
+
+@pytest.fixture(
+    scope="module",
+    params=[name if name in SOME else pytest.param(name, marks=pytest.mark.full) for name in FAMILIES],
+)
 def packed(request, tmp_path_factory) -> Packed:
     return Packed.make(request.param, tmp_path_factory.mktemp(request.param))
 
 
 def say(packed: Packed, path: Path, **about) -> Path:
-    """The model with other words in its header, or in that of every layer's attention."""
-    attentions = packed.about["attentions"]
-    if about.keys() <= attentions[0].keys():
-        about = {"attentions": [{**attention, **about} for attention in attentions]}
-    elif (n_layers := about.get("n_layers")) in (2, 4):
-        about["attentions"] = (attentions * 2)[:n_layers]
+    """The model with other words in its header."""
     path.write_bytes(Packed(packed.family, packed.header, {**packed.about, **about}, packed.data).whole())
     return path
 
@@ -42,7 +44,7 @@ def say(packed: Packed, path: Path, **about) -> Path:
 def test_damage_of_every_kind_is_refused_or_gives_finite_vectors(packed, tmp_path):
     """A part of what `python -m faults packed` tries, in one child that says what it is at."""
     path, progress = tmp_path / "damaged.safetensors", tmp_path / "progress"
-    enumerated, random = islice(enumerate_damage(packed), 0, None, 11), islice(random_damage(packed, Random(1)), 120)
+    enumerated, random = islice(enumerate_damage(packed), 0, None, 17), islice(random_damage(packed, Random(1)), 80)
 
     def run() -> dict[str, int]:
         counts = {"ran": 0, "refused": 0}
@@ -66,36 +68,84 @@ def test_whole_model_is_accepted(packed, tmp_path):
     assert tensors.keys() == packed.header.keys()
 
 
+FIRST, LAST = ("attentions", 0), ("attentions", 2)
+
+
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("place", "value", "told"),
     [
-        ({"n_heads": 0}, "n_heads = 0 in its header, not 1 to 48"),
-        ({"n_heads": -3}, "n_heads = -3"),
-        ({"n_heads": 2}, "2 heads for 48 components"),
-        ({"n_heads": True}, "n_heads = True"),
-        ({"n_heads": 2**31}, "n_heads = 2147483648"),
-        ({"n_layers": 2}, "layers.2.* as well"),
-        ({"n_layers": 4}, "no layers.3.qkv.weight"),
-        ({"n_layers": 10**9}, "n_layers = 1000000000"),
-        ({"max_positions": 63}, ", not float32"),
-        ({"epsilon": 0.0}, "epsilon = 0.0"),
-        ({"epsilon": 1e-46}, "epsilon = 1e-46"),
-        ({"epsilon": "1e-12"}, "epsilon = '1e-12'"),
-        ({"activation": "tanh"}, "activation = 'tanh' in its header, not gelu"),
-        ({"activation": ["gelu"]}, "activation = "),
-        ({"pad_position": -1}, "pad_position = -1"),
-        ({"pad_position": 10**6}, "pad_position = 1000000"),
-        ({"pad_position": "1"}, "pad_position = '1'"),
-        ({"pack_version": 99}, "version 99 of the format, not"),
-        ({"made_from": 3}, "made_from = 3"),
+        ((*FIRST, "n_heads"), 0, "n_heads = 0 in its header, not 1 to 65536"),
+        ((*FIRST, "n_heads"), -3, "n_heads = -3"),
+        ((*FIRST, "n_heads"), True, "n_heads = True"),
+        ((*FIRST, "n_heads"), 2**31, "n_heads = 2147483648"),
+        ((*FIRST, "n_heads"), 5000, "5000 heads of 16 components: not .* beyond 65536"),
+        ((*LAST, "n_key_heads"), 0, "n_key_heads = 0"),
+        ((*LAST, "n_key_heads"), 4, "heads that cannot share 4 key heads"),
+        ((*LAST, "n_key_heads"), 10**6, "n_key_heads = 1000000"),
+        ((*LAST, "head_size"), 24, "heads of 24 components: not multiples of 16"),
+        ((*LAST, "head_size"), 32, ", not "),
+        ((*LAST, "head_size"), None, "head_size = None"),
+        ((*FIRST, "rotary"), -1, "rotary = -1"),
+        ((*FIRST, "rotary"), 7, "no cosines.7"),
+        ((*FIRST, "rotary"), 2**31, "rotary = 2147483648"),
+        ((*FIRST, "causal"), 0, "causal = 0"),
+        ((*FIRST, "window"), -1, "window = -1"),
+        ((*FIRST, "window"), 10**6, "window = 1000000"),
+        ((*FIRST, "window"), False, "window = False"),
+        (FIRST, None, "None among attentions"),
+        (("attentions",), [], "0 attentions in its header, for 3 layers"),
+        (("attentions",), {}, "attentions = {}"),
+        (("n_layers",), 2, "3 attentions in its header, for 2 layers"),
+        (("n_layers",), 10**9, "n_layers = 1000000000"),
+        (("max_positions",), 63, ", not float32"),
+        (("max_positions",), 10**9, "max_positions = 1000000000"),
+        (("epsilon",), 0.0, "epsilon = 0.0"),
+        (("epsilon",), 1e-46, "epsilon = 1e-46"),
+        (("epsilon",), "1e-12", "epsilon = '1e-12'"),
+        (("norm",), "group", "norm = 'group' in its header, not layer, rms"),
+        (("gated",), 1, "gated = 1"),
+        (("activation",), "tanh", "activation = 'tanh' in its header, not gelu"),
+        (("activation",), ["gelu"], "activation = "),
+        (("pad_position",), -1, "pad_position = -1"),
+        (("pad_position",), 10**6, "pad_position = 1000000"),
+        (("pad_position",), "1", "pad_position = '1'"),
+        (("pack_version",), 99, "version 99 of the format, not"),
+        (("made_from",), 3, "made_from = 3"),
+        (("dense",), None, "dense = None"),
+        (("dense",), [], "dense.0.bias as well"),
+        (("dense", 0), 3, "3 among dense"),
+        (("dense", 0, "activation"), "mish", "activation = 'mish' in its header, not gelu"),
+        (("dense", 0, "residual"), True, "dense.0 that adds its 48 inputs to 32 outputs"),
+        (("dense", 1, "residual"), False, "dense.1.residual as well"),
+        (("dense", 2, "residual"), 1, "residual = 1"),
     ],
 )
-def test_header_is_checked_and_the_message_says_what_is_wrong(changed, told, packed, tmp_path):
-    path = say(packed, tmp_path / "damaged.safetensors", **changed)
+def test_header_is_checked_and_the_message_says_what_is_wrong(place, value, told, packed, tmp_path):
+    about = with_value(packed.about, place, value)
+    path = say(packed, tmp_path / "damaged.safetensors", **about)
     with pytest.raises(ModelCorrupt, match=told.replace("*", ".*")) as caught:
         open_model(path)
     assert caught.value.path == str(path)
     assert "load the model again" in str(caught.value)
+
+
+def test_layers_that_share_a_table_of_angles_have_heads_of_one_size(packed, tmp_path):
+    """The last layer's heads fit the table that is there, the first one's do not."""
+    attentions = packed.about["attentions"]
+    if attentions[0]["rotary"] is None or attentions[0]["rotary"] != attentions[1]["rotary"]:
+        pytest.skip("layers share no table")
+    tensors, about = read_packed(say(packed, tmp_path / "whole.safetensors"))
+    changed = {name: np.array(tensor) for name, tensor in tensors.items()}
+    n_heads, n_key_heads = (attentions[0][key] for key in ("n_heads", "n_key_heads"))
+    for part, n_in, n_out in (("qkv", 48, 32 * (n_heads + 2 * n_key_heads)), ("out", 32 * n_heads, 48)):
+        changed[f"layers.0.{part}.weight"] = np.zeros((n_out // 16, n_in // 4, 16, 4), np.int8)
+        changed[f"layers.0.{part}.column_sum"] = np.zeros(n_out, np.int32)
+        for name in ("column_scale", "bias"):
+            changed[f"layers.0.{part}.{name}"] = np.zeros(n_out, np.float32)
+    changed = {name: tensor for name, tensor in changed.items() if not re.match(r"layers.0.\w+_norm", name)}
+    write_packed(tmp_path / "two.safetensors", changed, with_value(about, (*FIRST, "head_size"), 32))
+    with pytest.raises(ModelCorrupt, match=r"(cosines|sines).0 is float32 \(64, 8\), not float32 \(64, 16\)"):
+        open_model(tmp_path / "two.safetensors")
 
 
 @pytest.mark.parametrize("gone", ["cosines.0", "sines.0"])
@@ -107,6 +157,40 @@ def test_cosines_come_with_sines(gone, packed, tmp_path):
     write_packed(tmp_path / "half.safetensors", {k: np.array(v) for k, v in tensors.items() if k != gone}, about)
     with pytest.raises(ModelCorrupt, match=f"no {gone}"):
         open_model(tmp_path / "half.safetensors")
+
+
+@pytest.mark.parametrize("name", ["layers.0.up.bias", "layers.2.qkv.column_sum", "embedding_norm.weight", "words"])
+def test_what_is_missing_is_named(name, packed, tmp_path):
+    tensors, about = read_packed(say(packed, tmp_path / "whole.safetensors"))
+    if name not in tensors or (name == "embedding_norm.weight" and "embedding_norm.bias" not in tensors):
+        pytest.skip("there is none, or it may be absent")
+    write_packed(tmp_path / "less.safetensors", {k: np.array(v) for k, v in tensors.items() if k != name}, about)
+    with pytest.raises(ModelCorrupt, match=f"no {name}"):
+        open_model(tmp_path / "less.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"dense.0.weight": (40, 32)}, "dense.0 of 40 inputs, for poolings of 48 components"),
+        ({"dense.1.weight": (31, 48)}, "dense.1.weight is float32 (31, 48), not float32 (32, 48)"),
+        ({"dense.2.weight": (48, 50)}, "dense.2 that adds its 48 inputs to 50 outputs"),
+        ({"dense.0.bias": (31,)}, "dense.0.bias is float32 (31,), not float32 (32,)"),
+        ({"dense.0.residual": (48, 32)}, "dense.0.residual as well"),
+        ({"end_norm.weight": (32,)}, "end_norm.weight is float32 (32,), not float32 (48,)"),
+        ({"layers.1.query_norm.weight": (48,)}, "layers.1.query_norm.weight is float32 (48,), not float32 (16,)"),
+        ({"layers.0.feed_forward_inner.weight": (96,)}, "layers.0.feed_forward_inner.weight is float32 (96,)"),
+        ({"distance_bias": (9, 127)}, "distance_bias is float32 (9, 127), not float32"),
+        ({"cosines.5": (64, 8)}, "cosines.5 as well"),
+    ],
+)
+def test_sizes_of_every_part_fit_each_other(changes, told, packed, tmp_path):
+    tensors, about = read_packed(say(packed, tmp_path / "whole.safetensors"))
+    changed = {name: np.array(tensor) for name, tensor in tensors.items()}
+    changed |= {name: np.ones(shape, np.float32) for name, shape in changes.items()}
+    write_packed(tmp_path / "odd.safetensors", changed, about)
+    with pytest.raises(ModelCorrupt, match=re.escape(told)):
+        open_model(tmp_path / "odd.safetensors")
 
 
 @pytest.mark.parametrize("size", [40, 24])

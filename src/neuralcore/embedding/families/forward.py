@@ -1,8 +1,9 @@
-"""The encoder in NumPy, in fp32, one text at a time: what calibration looks at, and what back ends are held to."""
+"""The encoder in NumPy, in fp32: what calibration looks at, and what back ends are held to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from math import sqrt
 
 import numpy as np
@@ -15,30 +16,33 @@ Observe = Callable[[str, Array], None]
 """Called with the name of a product ("query", "out", "up", "down") and its input, float32 (tokens, in)."""
 
 
-def run(stack: Stack, ids: NDArray[np.int32]) -> Array:
-    """The last token vectors of one text, float32 (tokens, size).
+def run(stack: Stack, ids: NDArray[np.int32], offsets: Sequence[int] | None = None) -> Array:
+    """The last token vectors, float32 (tokens, size).
 
     Args:
         stack: the encoder.
-        ids: int32 (tokens,).
+        ids: int32 (tokens,), of one text or of several, one after the other.
+        offsets: where texts begin and end; None for one text. Together, they read weights once.
 
     Example:
         >>> run(stack, np.array([101, 7592, 102], np.int32)).shape  # doctest: +SKIP
         (3, 384)
     """
     embeddings = stack.read_embeddings()
-    x = embed_tokens(stack, embeddings, ids)
+    x, bias = embed_tokens(stack, embeddings, ids, offsets), embeddings.distance_bias
     for number in range(stack.n_layers):
-        x = run_layer(stack, number, stack.read_layer(number), x, distance_bias=embeddings.distance_bias)
+        x = run_layer(stack, number, stack.read_layer(number), x, offsets=offsets, distance_bias=bias)
     return run_end(stack, stack.read_end(), x)
 
 
-def embed_tokens(stack: Stack, embeddings: Embeddings, ids: NDArray[np.int32]) -> Array:
-    """What goes into the first layer for one text, float32 (tokens, hidden)."""
+def embed_tokens(
+    stack: Stack, embeddings: Embeddings, ids: NDArray[np.int32], offsets: Sequence[int] | None = None
+) -> Array:
+    """What goes into the first layer, float32 (tokens, hidden); see `run`."""
     x = embeddings.words[ids] * np.float32(stack.word_scale)
     if embeddings.positions is not None:
-        offsets = np.array([0, len(ids)], np.int64)
-        x = x + embeddings.positions[position_ids(ids, offsets, stack.pad_position)]
+        ends = np.array(offsets or (0, len(ids)), np.int64)
+        x = x + embeddings.positions[position_ids(ids, ends, stack.pad_position)]
     x = _normalize(stack, x, embeddings.norm)
     return x if embeddings.projection is None else multiply(x, embeddings.projection)
 
@@ -49,23 +53,25 @@ def run_layer(
     layer: Layer,
     x: Array,
     *,
+    offsets: Sequence[int] | None = None,
     distance_bias: Array | None = None,
     observe: Observe = lambda *_: None,
 ) -> Array:
-    """What comes out of a layer for one text, float32 (tokens, hidden).
+    """What comes out of a layer, float32 (tokens, hidden).
 
     Args:
         stack: the encoder.
         number: which layer this is.
         layer: its weights.
-        x: float32 (tokens, hidden).
+        x: float32 (tokens, hidden), of one text or of several.
+        offsets: see `run`.
         distance_bias: of the embeddings.
         observe: sees the input of every product; key and value have that of "query", the gate that of "up".
     """
     attention, norms = stack.attentions[number], layer.attention_norms
     y = _normalize(stack, x, norms.before)
     observe("query", y)
-    attended = _attend(stack, attention, layer, y, distance_bias)
+    attended = _attend(stack, attention, layer, y, offsets or (0, len(y)), distance_bias)
     observe("out", attended)
     y = _normalize(stack, multiply(attended, layer.out), norms.inner)
     x = _normalize(stack, x + y, norms.after)
@@ -106,35 +112,46 @@ def _normalize(stack: Stack, x: Array, norm: Norm | None) -> Array:
     return x if norm is None else normalize(stack.norm, x, norm, stack.epsilon)
 
 
-def _attend(stack: Stack, attention: Attention, layer: Layer, x: Array, distance_bias: Array | None) -> Array:
+def _attend(
+    stack: Stack, attention: Attention, layer: Layer, x: Array, offsets: Sequence[int], distance_bias: Array | None
+) -> Array:
     """The heads' results side by side, float32 (tokens, heads * head size)."""
     n_shared = attention.n_heads // attention.n_key_heads
     query = _heads(stack, attention, x, layer.query, layer.query_norm)
     key = _heads(stack, attention, x, layer.key, layer.key_norm).repeat(n_shared, axis=0)
-    value = _normalize(stack, _split_heads(attention, multiply(x, layer.value)), layer.value_norm)
+    value = _heads(stack, attention, x, layer.value, layer.value_norm).repeat(n_shared, axis=0)
+    texts = [slice(start, end) for start, end in pairwise(offsets)]
+    parts = [_attend_text(stack, attention, query[:, t], key[:, t], value[:, t], distance_bias) for t in texts]
+    return np.concatenate(parts)
+
+
+def _attend_text(
+    stack: Stack, attention: Attention, query: Array, key: Array, value: Array, distance_bias: Array | None
+) -> Array:
+    """Of one text, from float32 (heads, tokens, head size) each."""
+    if attention.rotary:
+        cosines, sines = attention.rotary.angles(query.shape[1])
+        query, key = _rotate(query, cosines, sines), _rotate(key, cosines, sines)
     scores = query @ key.transpose(0, 2, 1) * np.float32(attention.scale)
-    positions = np.arange(len(x))
+    positions = np.arange(query.shape[1])
     distance = positions[None] - positions[:, None]
     if distance_bias is not None:
         scores = scores + distance_bias[:, distance + stack.max_positions - 1]
     scores = np.where(_sees(attention, distance), scores, -np.inf)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    context = (weights / weights.sum(axis=-1, keepdims=True)) @ value.repeat(n_shared, axis=0)
-    return np.ascontiguousarray(context.transpose(1, 0, 2)).reshape(len(x), -1)
+    context = (weights / weights.sum(axis=-1, keepdims=True)) @ value
+    return np.ascontiguousarray(context.transpose(1, 0, 2)).reshape(query.shape[1], -1)
 
 
 def _heads(stack: Stack, attention: Attention, x: Array, linear: Linear, norm: Norm | None) -> Array:
-    """Queries or keys with their positions, float32 (heads, tokens, head size)."""
-    heads = _normalize(stack, _split_heads(attention, multiply(x, linear)), norm)
-    if attention.rotary is None:
-        return heads
+    """Queries, keys or values without positions, float32 (heads, tokens, head size)."""
+    heads = multiply(x, linear).reshape(len(x), -1, attention.head_size).transpose(1, 0, 2)
+    return _normalize(stack, heads, norm)
+
+
+def _rotate(heads: Array, cosines: Array, sines: Array) -> Array:
     first, second = np.split(heads, 2, axis=-1)
-    cosines, sines = attention.rotary.angles(len(x))
     return np.concatenate([first * cosines - second * sines, second * cosines + first * sines], axis=-1)
-
-
-def _split_heads(attention: Attention, x: Array) -> Array:
-    return x.reshape(len(x), -1, attention.head_size).transpose(1, 0, 2)
 
 
 def _sees(attention: Attention, distance: NDArray[np.int64]) -> NDArray[np.bool_]:

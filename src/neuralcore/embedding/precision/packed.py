@@ -6,8 +6,8 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from ..backends.native.check import PACK_VERSION
 from ..backends.native.encoder import NativeEncoder
+from ..backends.native.format import PACK_VERSION
 from ..backends.native.kernels import choose_isa
 from ..backends.native.pack import pack_model, why_not
 from ..cpu import available_threads

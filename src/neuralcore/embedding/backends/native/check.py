@@ -7,7 +7,7 @@ never an address.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from reprlib import repr as shorten
 from typing import Any
@@ -15,17 +15,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PACK_VERSION = 4
-"""Raised whenever what is written changes: cached files are then made anew."""
+from .format import (
+    ACTIVATIONS,
+    DENSE_ACTIVATIONS,
+    HEAD_NORMS,
+    MOST_POSITIONS,
+    MULTIPLE,
+    NORM_PLACES,
+    PACK_VERSION,
+    WIDEST,
+)
 
-ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "silu")
-"""Of the feed-forward network, in the order of `nc_activation` (native/include/neuralcore.h)."""
-
-DENSE_ACTIVATIONS = (*ACTIVATIONS, "identity", "tanh", "sigmoid")
-"""Of steps after pooling, in the same order."""
-
-_MULTIPLE = 16  # of every product's sizes and of a head's
-_WIDEST = 2**16  # inputs of a product: more could overflow its sums (native/include/neuralcore.h)
+_NORM_KINDS = ("layer", "rms")
 _LARGEST_WEIGHT = 128
 _INT32 = 2**31 - 1
 _SMALLEST_EPSILON = 1e-30  # float32 still tells it from 0
@@ -35,15 +36,27 @@ _Expected = Iterator[tuple[str, str, tuple[int, ...]]]  # name, dtype, shape
 
 
 @dataclass(frozen=True, slots=True)
+class _Attention:
+    """What the header says of one layer's."""
+
+    n_heads: int
+    n_key_heads: int
+    head_size: int
+    rotary: int | None
+
+    @property
+    def size(self) -> int:
+        return self.n_heads * self.head_size
+
+
+@dataclass(frozen=True, slots=True)
 class _Sizes:
     n_words: int
     hidden: int
     wide: int
-    n_heads: int
-    head_size: int
-    n_layers: int
     max_positions: int
     gated: bool
+    attentions: Sequence[_Attention]
 
 
 def check_origin(about: Mapping[str, Any]) -> str:
@@ -70,9 +83,11 @@ def check_model(tensors: _Tensors, about: Mapping[str, Any]) -> None:
         raise ValueError(f"version {version} of the format, not {PACK_VERSION}")
     check_origin(about)
     _check_epsilon(about)
+    _choose(about, "activation", ACTIVATIONS)
+    _choose(about, "norm", _NORM_KINDS)
     sizes = _sizes(tensors, about)
     _check_positions(tensors, about, sizes)
-    _check_tensors(tensors, {name: (dtype, shape) for name, dtype, shape in _expected(sizes, tensors)})
+    _check_tensors(tensors, [*_model(sizes, tensors), *_steps(sizes, tensors, about)])
     _check_values(tensors)
 
 
@@ -90,6 +105,26 @@ def _count(about: Mapping[str, Any], key: str, *, least: int = 1, most: int = _I
     return value
 
 
+def _count_or_none(about: Mapping[str, Any], key: str, *, most: int) -> int | None:
+    """From 0. null is a value; a key that is not there is none."""
+    return None if about.get(key, 0) is None else _count(about, key, least=0, most=most)
+
+
+def _choose(about: Mapping[str, Any], key: str, known: Sequence[str]) -> str:
+    value: str = _say(about, key, str)
+    if value not in known:
+        raise ValueError(f"{key} = {shorten(value)} in its header, not {', '.join(known)}")
+    return value
+
+
+def _list(about: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    values: list[Any] = _say(about, key, list)
+    for value in values:
+        if type(value) is not dict:
+            raise ValueError(f"{shorten(value)} among {key} in its header")
+    return values
+
+
 def _check_epsilon(about: Mapping[str, Any]) -> None:
     epsilon = about.get("epsilon")
     if type(epsilon) is not float or not _SMALLEST_EPSILON <= epsilon <= 1:
@@ -97,45 +132,37 @@ def _check_epsilon(about: Mapping[str, Any]) -> None:
 
 
 def _sizes(tensors: _Tensors, about: Mapping[str, Any]) -> _Sizes:
-    if (activation := _say(about, "activation", str)) not in ACTIVATIONS:
-        raise ValueError(f"activation = {shorten(activation)} in its header, not {', '.join(ACTIVATIONS)}")
     n_words, hidden = _shape(tensors, "words", 2)
     (wide,) = _shape(tensors, "layers.0.up.column_scale", 1)
     for name, size in (("words", hidden), ("layers.0.up", wide)):
-        if size % _MULTIPLE or size > _WIDEST:
-            raise ValueError(f"{name} with {size} columns, not a multiple of {_MULTIPLE} up to {_WIDEST}")
-    if _say(about, "norm", str) != "layer" or _say(about, "dense", list):
-        raise ValueError(f"norm = {shorten(about['norm'])}, dense = {shorten(about['dense'])} in its header")
+        if size % MULTIPLE or size > WIDEST:
+            raise ValueError(f"{name} with {size} columns, not a multiple of {MULTIPLE} up to {WIDEST}")
     n_layers = _count(about, "n_layers", most=len(tensors))
-    attention = _attention(about, n_layers)
-    n_heads = _count(attention, "n_heads", most=hidden)
-    if hidden % n_heads or hidden // n_heads % _MULTIPLE:
-        raise ValueError(f"{n_heads} heads for {hidden} components: not multiples of {_MULTIPLE} each")
-    found: dict[str, Any] = {"n_heads": n_heads, "n_key_heads": n_heads, "head_size": hidden // n_heads}
-    found |= {"rotary": 0 if tensors.keys() & {"cosines.0", "sines.0"} else None, "causal": False, "window": None}
-    if attention != found or any(type(attention[key]) is not type(found[key]) for key in found):
-        raise ValueError(f"attention = {shorten(attention)} in its header")
+    max_positions = _count(about, "max_positions", most=MOST_POSITIONS)
+    attentions = _list(about, "attentions")
+    if len(attentions) != n_layers:
+        raise ValueError(f"{len(attentions)} attentions in its header, for {n_layers} layers")
     return _Sizes(
         n_words=n_words,
         hidden=hidden,
         wide=wide,
-        n_heads=n_heads,
-        head_size=hidden // n_heads,
-        n_layers=n_layers,
-        max_positions=_count(about, "max_positions", most=_INT32 // 2),
+        max_positions=max_positions,
         gated=_say(about, "gated", bool),
+        attentions=[_attention(attention, max_positions) for attention in attentions],
     )
 
 
-def _attention(about: Mapping[str, Any], n_layers: int) -> dict[str, Any]:
-    """What all layers' attention is."""
-    attentions = _say(about, "attentions", list)
-    if len(attentions) != n_layers or any(attention != attentions[0] for attention in attentions):
-        raise ValueError(f"attentions = {shorten(attentions)} in its header, for {n_layers} layers")
-    if type(attentions[0]) is not dict:
-        raise ValueError(f"attention = {shorten(attentions[0])} in its header")
-    attention: dict[str, Any] = attentions[0]
-    return attention
+def _attention(about: Mapping[str, Any], max_positions: int) -> _Attention:
+    """A layer's, whose numbers fit each other."""
+    n_heads, n_key_heads = (_count(about, key, most=WIDEST) for key in ("n_heads", "n_key_heads"))
+    head_size = _count(about, "head_size", most=WIDEST)
+    if head_size % MULTIPLE or n_heads * head_size > WIDEST:
+        raise ValueError(f"{n_heads} heads of {head_size} components: not multiples of {MULTIPLE}, or beyond {WIDEST}")
+    if n_heads % n_key_heads:
+        raise ValueError(f"{n_heads} heads that cannot share {n_key_heads} key heads")
+    _say(about, "causal", bool)
+    _count_or_none(about, "window", most=max_positions)
+    return _Attention(n_heads, n_key_heads, head_size, _count_or_none(about, "rotary", most=_INT32))
 
 
 def _shape(tensors: _Tensors, name: str, n_axes: int) -> tuple[int, ...]:
@@ -146,42 +173,43 @@ def _shape(tensors: _Tensors, name: str, n_axes: int) -> tuple[int, ...]:
 
 
 def _check_positions(tensors: _Tensors, about: Mapping[str, Any], sizes: _Sizes) -> None:
-    """Every text's length is bound by a table; counting past a pad position needs one with room behind it."""
-    if not tensors.keys() & {"positions", "cosines.0", "sines.0"}:
-        raise ValueError("no table of positions")
-    if about.get("pad_position", 0) is not None:
-        _count(about, "pad_position", least=0, most=sizes.max_positions - 2)
-        if "positions" not in tensors:
-            raise ValueError("a pad position and no positions")
+    """Counting past a pad position needs a table with room behind it; a bias is of as many heads as every layer has."""
+    if _count_or_none(about, "pad_position", most=sizes.max_positions - 2) is not None and "positions" not in tensors:
+        raise ValueError("a pad position and no positions")
+    if "distance_bias" in tensors and len({attention.n_heads for attention in sizes.attentions}) > 1:
+        raise ValueError("a bias of distances, and layers that differ in their number of heads")
 
 
-def _expected(sizes: _Sizes, tensors: _Tensors) -> _Expected:
-    """Every tensor of a model of these sizes."""
+def _model(sizes: _Sizes, tensors: _Tensors) -> _Expected:
+    """Every tensor of a model of these sizes, its steps aside."""
     hidden, positions = sizes.hidden, sizes.max_positions
     yield "words", "int8", (sizes.n_words, hidden)
     yield "word_scale", "float32", (sizes.n_words,)
     if "positions" in tensors:
         yield "positions", "float32", (positions, hidden)
     if "distance_bias" in tensors:
-        yield "distance_bias", "float32", (sizes.n_heads, 2 * positions - 1)
-    if "cosines.0" in tensors or "sines.0" in tensors:
-        yield "cosines.0", "float32", (positions, sizes.head_size // 2)
-        yield "sines.0", "float32", (positions, sizes.head_size // 2)
-    yield from _norm("embedding_norm", hidden)
-    for number in range(sizes.n_layers):
-        yield from _layer(f"layers.{number}", sizes)
+        yield "distance_bias", "float32", (sizes.attentions[0].n_heads, 2 * positions - 1)
+    for name in ("embedding_norm", "end_norm"):
+        yield from _norm(name, hidden, tensors)
+    for number, attention in enumerate(sizes.attentions):
+        yield from _layer(f"layers.{number}", sizes, attention, tensors)
 
 
-def _layer(name: str, sizes: _Sizes) -> _Expected:
+def _layer(name: str, sizes: _Sizes, attention: _Attention, tensors: _Tensors) -> _Expected:
     hidden, wide = sizes.hidden, sizes.wide
-    yield from _product(f"{name}.qkv", hidden, 3 * hidden)
-    yield from _product(f"{name}.out", hidden, hidden)
+    yield from _product(f"{name}.qkv", hidden, attention.size + 2 * attention.n_key_heads * attention.head_size)
+    yield from _product(f"{name}.out", attention.size, hidden)
     yield from _product(f"{name}.up", hidden, wide)
     if sizes.gated:
         yield from _product(f"{name}.gate", hidden, wide)
     yield from _product(f"{name}.down", wide, hidden)
-    yield from _norm(f"{name}.attention_after", hidden)
-    yield from _norm(f"{name}.feed_forward_after", hidden)
+    for norm in NORM_PLACES:
+        yield from _norm(f"{name}.{norm}", hidden, tensors)
+    for norm in HEAD_NORMS:
+        yield from _norm(f"{name}.{norm}", attention.head_size, tensors)
+    if attention.rotary is not None:
+        for table in (f"cosines.{attention.rotary}", f"sines.{attention.rotary}"):
+            yield table, "float32", (sizes.max_positions, attention.head_size // 2)
 
 
 def _product(name: str, n_in: int, n_out: int) -> _Expected:
@@ -191,18 +219,43 @@ def _product(name: str, n_in: int, n_out: int) -> _Expected:
     yield f"{name}.bias", "float32", (n_out,)
 
 
-def _norm(name: str, hidden: int) -> _Expected:
-    yield f"{name}.weight", "float32", (hidden,)
-    yield f"{name}.bias", "float32", (hidden,)
+def _norm(name: str, size: int, tensors: _Tensors) -> _Expected:
+    """A norm may be absent, or have no bias; never a bias alone."""
+    has_bias = f"{name}.bias" in tensors
+    if f"{name}.weight" in tensors or has_bias:
+        yield f"{name}.weight", "float32", (size,)
+    if has_bias:
+        yield f"{name}.bias", "float32", (size,)
 
 
-def _check_tensors(tensors: _Tensors, expected: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
-    for name, (dtype, shape) in expected.items():
+def _steps(sizes: _Sizes, tensors: _Tensors, about: Mapping[str, Any]) -> _Expected:
+    """Tensors of the steps behind the poolings, of which each takes what the one before it gives."""
+    n_in: int | None = None
+    for number, step in enumerate(_list(about, "dense")):
+        name = f"dense.{number}"
+        _choose(step, "activation", DENSE_ACTIVATIONS)
+        actual, n_out = _shape(tensors, f"{name}.weight", 2)
+        if n_in is None and actual % sizes.hidden:
+            raise ValueError(f"{name} of {actual} inputs, for poolings of {sizes.hidden} components")
+        n_in = n_in or actual
+        yield f"{name}.weight", "float32", (n_in, n_out)
+        if f"{name}.bias" in tensors:
+            yield f"{name}.bias", "float32", (n_out,)
+        if _say(step, "residual", bool):
+            if f"{name}.residual" in tensors:
+                yield f"{name}.residual", "float32", (n_in, n_out)
+            elif n_in != n_out:
+                raise ValueError(f"{name} that adds its {n_in} inputs to {n_out} outputs")
+        n_in = n_out
+
+
+def _check_tensors(tensors: _Tensors, expected: Sequence[tuple[str, str, tuple[int, ...]]]) -> None:
+    for name, dtype, shape in expected:
         if name not in tensors:
             raise ValueError(f"no {name}")
         if (found := tensors[name]).dtype.name != dtype or found.shape != shape:
             raise ValueError(f"{name} is {found.dtype.name} {found.shape}, not {dtype} {shape}")
-    if unknown := tensors.keys() - expected.keys():
+    if unknown := tensors.keys() - {name for name, _, _ in expected}:
         raise ValueError(f"{min(unknown)} as well, which no such model has")
 
 

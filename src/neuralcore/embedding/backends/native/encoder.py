@@ -16,7 +16,7 @@ from ...families.positions import position_ids
 from ...forks import reset_in_children
 from ...types import Advance, Lengths, TokenBatch, Vectors
 from ...workers import Room, Workers
-from .file import open_model
+from .file import Tensors, open_model
 from .kernels import NativeModel, Team
 
 BUDGET_TOKENS = 256
@@ -51,12 +51,10 @@ class NativeEncoder:
     ) -> None:
         self.path = path
         tensors, about = open_model(path)
-        self._native: NativeModel | None = NativeModel(tensors, about, config)
-        if self._native.size != config.dimension:
-            raise UnsupportedModel(
-                str(path), f"its vectors have {self._native.size} components, its configuration says otherwise"
-            )
-        self.isa, self.max_tokens = self._native.isa, self._native.max_tokens
+        native = NativeModel(tensors, about, config)
+        _check_sizes(native, tensors, config, path)
+        self._native: NativeModel | None = native
+        self.isa, self.max_tokens = native.isa, native.max_tokens
         self.backend = f"native {self.isa}"
         self._threads, self._workers = threads, Workers(threads)
         self._room = None if max_memory_bytes is None else Room(max_memory_bytes)
@@ -162,3 +160,14 @@ def _check(tokens: TokenBatch, native: NativeModel) -> None:
     longest = int(tokens.lengths.max(initial=0))
     if longest > native.max_tokens:
         raise InferenceError("native", f"a text of {longest} tokens, for {native.max_tokens} positions")
+
+
+def _check_sizes(native: NativeModel, tensors: Tensors, config: ModelConfig, path: Path) -> None:
+    """What the configuration says of vectors and of the poolings that the first step takes."""
+    first = tensors.get("dense.0.weight")
+    if first is not None and len(first) != native.pooled_size:
+        reason = f"its first step takes {len(first)} components, its configuration's poolings give {native.pooled_size}"
+        raise UnsupportedModel(str(path), reason)
+    if native.size != config.dimension:
+        reason = f"its vectors have {native.size} components, its configuration says otherwise"
+        raise UnsupportedModel(str(path), reason)

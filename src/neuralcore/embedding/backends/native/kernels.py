@@ -20,7 +20,7 @@ from ... import settings
 from ...config import ModelConfig
 from ...errors import InferenceError, ProviderUnavailable
 from ...types import TokenBatch, Vectors
-from .check import ACTIVATIONS, DENSE_ACTIVATIONS
+from .format import ACTIVATIONS, DENSE_ACTIVATIONS
 
 _ABI_VERSION = 4
 _PORTABLE = "scalar"  # for tests: ONNX Runtime's INT8 is faster
@@ -176,7 +176,8 @@ class NativeModel:
         self._poolings = np.array([_POOLINGS[pooling] for pooling in poolings], np.int32)
         self._layers = _array(_Layer, (self._layer(number, said) for number, said in enumerate(about["attentions"])))
         self._dense = _array(_Dense, (self._dense_step(number, said) for number, said in enumerate(about["dense"])))
-        self.size = self._dense[-1].n_out if len(self._dense) else len(poolings) * self.hidden
+        self.pooled_size = len(poolings) * self.hidden
+        self.size = self._dense[-1].n_out if len(self._dense) else self.pooled_size
         self._model = _Model(
             words=self._pointer("words"),
             word_scale=self._pointer("word_scale"),

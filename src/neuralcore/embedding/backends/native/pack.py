@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ModelCorrupt, UnsupportedModel
-from ...families.stack import Attention, Embeddings, Layer, Linear, Norm, Stack
-from ...types import TokenBatch
-from .check import PACK_VERSION
-
-if TYPE_CHECKING:
-    from ...families.forward import Observe
+from ...families.stack import Array, Attention, Embeddings, Layer, Linear, Norm, Rotary, Stack
+from ...types import Advance, TokenBatch
+from .format import ACTIVATIONS, MOST_POSITIONS, MULTIPLE, PACK_VERSION, WIDEST
 
 _LARGEST = 1e15
 _INPUTS = {"qkv": "query", "gate": "up"}  # whose input a product shares
 
 
 def why_not(stack: Stack) -> str | None:
-    """What the kernels do not know of an encoder; None if they can run it."""
-    attention = stack.attentions[0]
-    if set(stack.attentions) != {attention} or attention.causal or attention.window is not None:
-        return "attention that differs between layers, or that does not see all tokens"
-    if attention.n_key_heads != attention.n_heads or attention.n_heads * attention.head_size != stack.hidden:
-        return "heads that share keys, or of a size of their own"
-    if stack.norm != "layer" or stack.embedding_size or stack.size:
-        return "norms other than LayerNorm, or sizes that differ between layers"
-    if stack.gated != (stack.activation == "silu"):
-        return f"the activation {stack.activation}" + (" of a gate" if stack.gated else "")
-    for name, size in (("hidden states", stack.hidden), ("feed-forward", stack.wide), ("heads", attention.head_size)):
-        if size % 16:
-            return f"{name} of size {size}, which is not a multiple of 16"
+    """What the kernels do not know of an encoder, by what is known without its weights; None if they can run it."""
+    if stack.embedding_size or stack.size:
+        return "a projection " + ("behind the word table" if stack.embedding_size else "behind the last layer")
+    if stack.activation not in ACTIVATIONS:
+        return f"the activation {stack.activation}"
+    if stack.max_positions > MOST_POSITIONS:
+        return f"{stack.max_positions} positions, more than {MOST_POSITIONS}"
+    sizes = {"hidden states": stack.hidden, "a feed-forward network": stack.wide}
+    for attention in dict.fromkeys(stack.attentions):
+        if attention.rotary and attention.rotary.size != attention.head_size:
+            return f"rotary positions of {attention.rotary.size} components in heads of {attention.head_size}"
+        sizes["heads"] = attention.head_size
+        sizes["heads together"] = attention.n_heads * attention.head_size
+        if reason := _refuse_sizes(sizes):
+            return reason
+    return None
+
+
+def _refuse_sizes(sizes: Mapping[str, int]) -> str | None:
+    for name, size in sizes.items():
+        if size % MULTIPLE or size > WIDEST:
+            return f"{name} of size {size}, which is not a multiple of {MULTIPLE} up to {WIDEST}"
     return None
 
 
@@ -46,6 +51,7 @@ def pack_model(
     output_path: Path,
     *,
     made_from: str = "",
+    advance: Advance = lambda _: None,
 ) -> None:
     """Quantize an encoder and write it for the kernels.
 
@@ -54,6 +60,7 @@ def pack_model(
         tokens: calibration texts.
         output_path: the file to write.
         made_from: SHA-256 of the checkpoint, for the fingerprint.
+        advance: called with 1 after each layer.
 
     Raises:
         UnsupportedModel: the kernels do not know a part of it.
@@ -63,7 +70,20 @@ def pack_model(
 
     if reason := why_not(stack):
         raise UnsupportedModel(str(output_path), f"the native kernels do not know {reason}")
-    about = {
+    tables = list(dict.fromkeys(attention.rotary for attention in stack.attentions if attention.rotary))
+    tensors: dict[str, NDArray[Any]] = {}
+    with np.errstate(over="ignore", invalid="ignore"):  # _check_size tells of it
+        try:
+            for name, tensor in _tensors(stack, tables, tokens, advance):
+                tensors[name] = tensor
+        except OverflowError as error:
+            expected = "weights and hidden states up to 1e15"
+            raise ModelCorrupt(str(output_path), expected=expected, actual=str(error)) from error
+    write_packed(output_path, tensors, _about(stack, tables, made_from))
+
+
+def _about(stack: Stack, tables: list[Rotary], made_from: str) -> dict[str, Any]:
+    return {
         "pack_version": PACK_VERSION,
         "made_from": made_from,
         "max_positions": stack.max_positions,
@@ -73,94 +93,110 @@ def pack_model(
         "gated": stack.gated,
         "pad_position": stack.pad_position,
         "n_layers": stack.n_layers,
-        "attentions": [_describe(attention) for attention in stack.attentions],
+        "attentions": [_about_attention(stack, attention, tables) for attention in stack.attentions],
         "dense": [],
     }
-    embeddings = stack.read_embeddings()
-    with np.errstate(over="ignore", invalid="ignore"):  # _check_size tells of it
-        try:
-            layers = dict(_layers(stack, embeddings, tokens))
-        except OverflowError as error:
-            expected = "weights and hidden states up to 1e15"
-            raise ModelCorrupt(str(output_path), expected=expected, actual=str(error)) from error
-    write_packed(output_path, {**_embeddings(stack, embeddings), **layers}, about)
 
 
-def _describe(attention: Attention) -> dict[str, Any]:
+def _about_attention(stack: Stack, attention: Attention, tables: list[Rotary]) -> dict[str, Any]:
+    window = attention.window
     return {
         "n_heads": attention.n_heads,
         "n_key_heads": attention.n_key_heads,
         "head_size": attention.head_size,
-        "rotary": None if attention.rotary is None else 0,
+        "rotary": None if attention.rotary is None else tables.index(attention.rotary),
         "causal": attention.causal,
-        "window": attention.window,
+        "window": None if window is None or window >= stack.max_positions else window,
     }
 
 
-def _embeddings(stack: Stack, embeddings: Embeddings) -> dict[str, NDArray[Any]]:
-    from .rounding import quantize_columns
-
-    words, word_scale = quantize_columns(embeddings.words.T)
-    tensors: dict[str, NDArray[Any]] = {
-        "words": np.ascontiguousarray(words.T),
-        "word_scale": word_scale * np.float32(stack.word_scale),
-        **_norm("embedding_norm", embeddings.norm),
-    }
-    if embeddings.positions is not None:
-        tensors["positions"] = embeddings.positions
-    if embeddings.distance_bias is not None:
-        tensors["distance_bias"] = embeddings.distance_bias
-    if rotary := stack.attentions[0].rotary:
-        tensors["cosines.0"], tensors["sines.0"] = rotary.angles(stack.max_positions)
-    return tensors
-
-
-def _layers(stack: Stack, embeddings: Embeddings, tokens: TokenBatch) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Tensors of all layers; calibration texts go through one layer after the other, each text by itself."""
-    from ...families.forward import embed_tokens, run_layer
-
-    states = [embed_tokens(stack, embeddings, tokens.ids[start:end]) for start, end in pairwise(tokens.offsets)]
-    for number in range(stack.n_layers):
-        layer = stack.read_layer(number)
-        seen: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
-        observe: Observe = lambda name, value: seen[name].append(value)  # noqa: B023, E731
-        bias = embeddings.distance_bias
-        states = [run_layer(stack, number, layer, x, distance_bias=bias, observe=observe) for x in states]
-        inputs = {name: np.concatenate(values) for name, values in seen.items()}
-        linears = _linears(stack.attentions[number], layer)
-        for name, values in (*inputs.items(), *((name, linear.weight) for name, linear in linears.items())):
-            _check_size(f"{name} of layer {number}", values)
-        for name, tensor in _layer(layer, linears, inputs):
-            yield f"layers.{number}.{name}", tensor
-
-
-def _layer(
-    layer: Layer, linears: Mapping[str, Linear], inputs: Mapping[str, NDArray[np.float32]]
+def _tensors(
+    stack: Stack, tables: list[Rotary], tokens: TokenBatch, advance: Advance
 ) -> Iterator[tuple[str, NDArray[Any]]]:
+    """All tensors; calibration texts go through one layer after the other."""
+    from ...families.forward import embed_tokens
+
+    embeddings = stack.read_embeddings()
+    yield from _embeddings(stack, embeddings)
+    for number, rotary in enumerate(tables):
+        cosines, sines = rotary.angles(stack.max_positions)
+        yield from ((f"cosines.{number}", cosines), (f"sines.{number}", sines))
+    offsets = tokens.offsets.tolist()
+    x = embed_tokens(stack, embeddings, tokens.ids, offsets)
+    bias = embeddings.distance_bias
+    del embeddings  # a large vocabulary's is larger than everything else together
+    for number in range(stack.n_layers):
+        layer = _scaled(stack.attentions[number], stack.read_layer(number))
+        x, inputs = _run(stack, number, layer, x, offsets, bias)
+        for name, tensor in _layer(number, layer, inputs):
+            yield f"layers.{number}.{name}", tensor
+        advance(1)
+    yield from _norm("end_norm", stack.read_end().norm)
+
+
+def _embeddings(stack: Stack, embeddings: Embeddings) -> Iterator[tuple[str, NDArray[Any]]]:
+    from .rounding import quantize_rows_of
+
+    words, word_scale = quantize_rows_of(embeddings.words)
+    yield "words", words
+    yield "word_scale", word_scale * np.float32(stack.word_scale)
+    yield from _norm("embedding_norm", embeddings.norm)
+    if embeddings.positions is not None:
+        yield "positions", embeddings.positions
+    if embeddings.distance_bias is not None:
+        yield "distance_bias", embeddings.distance_bias
+
+
+def _run(
+    stack: Stack, number: int, layer: Layer, x: Array, offsets: Sequence[int], bias: Array | None
+) -> tuple[Array, dict[str, Array]]:
+    """What calibration texts are behind a layer whose scores need no scale, and what its products saw of them."""
+    from ...families.forward import run_layer
+
+    attention = replace(stack.attentions[number], scale=1.0)
+    stack = replace(stack, attentions=(*stack.attentions[:number], attention))
+    seen: dict[str, Array] = {}
+    x = run_layer(stack, number, layer, x, offsets=offsets, distance_bias=bias, observe=seen.__setitem__)
+    return x, seen
+
+
+def _scaled(attention: Attention, layer: Layer) -> Layer:
+    """The same with the scale of scores in its queries: in their norm, where they have one."""
+    scale = np.float32(attention.scale)
+    if norm := layer.query_norm:
+        return replace(layer, query_norm=Norm(norm.weight * scale, None if norm.bias is None else norm.bias * scale))
+    bias = None if layer.query.bias is None else layer.query.bias * scale
+    return replace(layer, query=Linear(layer.query.weight * scale, bias))
+
+
+def _layer(number: int, layer: Layer, inputs: Mapping[str, Array]) -> Iterator[tuple[str, NDArray[Any]]]:
     from .integers import pack_product
 
-    yield from _norm("attention_after", layer.attention_norms.after).items()
-    yield from _norm("feed_forward_after", layer.feed_forward_norms.after).items()
+    for sublayer, norms in (("attention", layer.attention_norms), ("feed_forward", layer.feed_forward_norms)):
+        for place in ("before", "inner", "after"):
+            yield from _norm(f"{sublayer}_{place}", getattr(norms, place))
+    for name in ("query_norm", "key_norm", "value_norm"):
+        yield from _norm(name, getattr(layer, name))
+    linears = _linears(layer)
+    for name, values in (*inputs.items(), *((name, linear.weight) for name, linear in linears.items())):
+        _check_size(f"{name} of layer {number}", values)
     for name, linear in linears.items():
         product = pack_product(linear, inputs[_INPUTS.get(name, name)])
         for part in ("weight", "column_scale", "column_sum", "bias"):
             yield f"{name}.{part}", getattr(product, part)
 
 
-def _norm(name: str, norm: Norm | None) -> dict[str, NDArray[Any]]:
+def _norm(name: str, norm: Norm | None) -> Iterator[tuple[str, NDArray[Any]]]:
     if norm is None:
-        return {}
-    bias = np.zeros_like(norm.weight) if norm.bias is None else norm.bias
-    return {f"{name}.weight": norm.weight, f"{name}.bias": bias}
+        return
+    yield f"{name}.weight", norm.weight
+    if norm.bias is not None:
+        yield f"{name}.bias", norm.bias
 
 
-def _linears(attention: Attention, layer: Layer) -> dict[str, Linear]:
-    """The products, each with a bias; that of the queries gives them scaled."""
-    scale = np.float32(attention.scale)
-    query = Linear(layer.query.weight * scale, None if layer.query.bias is None else layer.query.bias * scale)
-    linears = {"qkv": _side_by_side(query, layer.key, layer.value), "out": layer.out, "up": layer.up}
-    linears |= {"down": layer.down} | ({} if layer.gate is None else {"gate": layer.gate})
-    return {name: Linear(linear.weight, _bias(linear)) for name, linear in linears.items()}
+def _linears(layer: Layer) -> dict[str, Linear]:
+    linears = {"qkv": _side_by_side(layer.query, layer.key, layer.value), "out": layer.out, "up": layer.up}
+    return linears | {"down": layer.down} | ({} if layer.gate is None else {"gate": layer.gate})
 
 
 def _side_by_side(*parts: Linear) -> Linear:
@@ -168,11 +204,11 @@ def _side_by_side(*parts: Linear) -> Linear:
     return Linear(np.concatenate(weights, axis=1), np.concatenate(biases))
 
 
-def _bias(linear: Linear) -> NDArray[np.float32]:
+def _bias(linear: Linear) -> Array:
     return np.zeros(linear.weight.shape[1], np.float32) if linear.bias is None else linear.bias
 
 
-def _check_size(name: str, values: NDArray[np.float32]) -> None:
+def _check_size(name: str, values: Array) -> None:
     """Larger numbers, whose sums of squares float32 does not hold, and NaN would become integers of any size."""
     largest = np.abs(values).max()
     if not largest <= _LARGEST:

@@ -12,6 +12,7 @@ _DAMPING = 0.1  # of the mean square of an input, added to each: calibration tex
 _FOUR = 171  # what the positive or the negative ones of four neighbours may add up to (native/include/neuralcore.h)
 _FACTORS = (1.0, 1.15, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0)  # of the scale with which a column's largest weight is 127
 _BLOCK = 64  # inputs whose errors are passed on together
+_ROWS = 4096  # of a table, quantized together
 
 
 def quantize_columns(weight: Array) -> tuple[NDArray[np.int8], Array]:
@@ -21,12 +22,26 @@ def quantize_columns(weight: Array) -> tuple[NDArray[np.int8], Array]:
     return np.rint(weight / scale).astype(np.int8), scale
 
 
+def quantize_rows_of(table: Array) -> tuple[NDArray[np.int8], Array]:
+    """As `quantize_columns`, with one scale a row: int8 of the table's shape, and float32 (rows,).
+
+    Some rows at a time: a table of words may be most of a model, and no second one like it finds room in memory.
+    """
+    integers, scale = np.empty(table.shape, np.int8), np.empty(len(table), np.float32)
+    for start in range(0, len(table), _ROWS):
+        rows = slice(start, start + _ROWS)
+        quantized, scale[rows] = quantize_columns(table[rows].T)
+        integers[rows] = quantized.T
+    return integers, scale
+
+
 def quantize_columns_for(weight: Array, x: Array) -> tuple[NDArray[np.int8], Array]:
     """As `quantize_columns`, but each rounding error is made up for by the weights that are still to be rounded.
 
-    GPTQ (arXiv:2210.17323): inputs that move together are taken from the inverse of their second moments; the largest
-    inputs are rounded first, while most others are left. No four neighbours of a column are so large together that
-    their products with an input would not fit in 16 bits: one is made smaller, and others make up for it.
+    As GPTQ does (arXiv:2210.17323), by the triangular root of the inputs' second moments instead of by their inverse,
+    which comes to the same (arXiv:2507.18553) in a quarter of the time. The largest inputs are rounded first, while
+    most others are left. No four neighbours of a column are so large together that their products with an input would
+    not fit in 16 bits: one is made smaller, and others make up for it.
 
     Args:
         weight: float32 (in, out), inputs a multiple of 8.
@@ -71,24 +86,24 @@ def _error(weight: Array, scale: Array, moments: Array) -> Array:
 
 
 class _Weights:
-    """Rows, of which the first have been rounded and the others hold what makes up for it."""
+    """Rows that are rounded one after the other, in view of the errors of those before."""
 
     def __init__(
         self, rows: NDArray[np.float64], scale: Array, root: NDArray[np.float64], fours: NDArray[np.intp]
     ) -> None:
         self._rows, self._scale, self._root, self._fours = rows, scale.astype(np.float64), root, fours
+        self._errors = np.empty(rows.shape)
         self._most = np.full((len(rows) // 4, rows.shape[1]), _FOUR, np.int16)  # what each four has left
         self._least = -self._most
         self.integers = np.empty(rows.shape, np.int8)
 
     def round_block(self, start: int, end: int) -> None:
-        rows, root = self._rows, self._root
-        errors = np.empty((end - start, rows.shape[1]))
+        """Row i of the root says how much of each earlier error stands in for one of row i."""
+        rows, root, errors = self._rows, self._root, self._errors
+        passed_on = root[:start, start:end].T @ errors[:start]
         for i in range(start, end):
-            steps = self._round(i, rows[i] / self._scale)
-            errors[i - start] = (rows[i] - steps * self._scale) / root[i, i]
-            rows[i + 1 : end] -= np.outer(root[i, i + 1 : end], errors[i - start])
-        rows[end:] -= root[start:end, end:].T @ errors
+            wanted = rows[i] + (passed_on[i - start] + root[start:i, i] @ errors[start:i]) / root[i, i]
+            errors[i] = rows[i] - self._round(i, wanted / self._scale) * self._scale
 
     def _round(self, i: int, steps: NDArray[np.float64]) -> NDArray[np.int16]:
         four = self._fours[i]
@@ -107,6 +122,5 @@ def _fours(n: int) -> NDArray[np.intp]:
 
 
 def _upper_root(moments: NDArray[np.float64]) -> NDArray[np.float64]:
-    """U with U.T @ U = the inverse."""
-    root: NDArray[np.float64] = np.linalg.cholesky(np.linalg.inv(moments)).T
-    return root
+    """The upper triangular U with U @ U.T = moments: Cholesky's from the other end."""
+    return np.asarray(np.linalg.cholesky(moments[::-1, ::-1])[::-1, ::-1], np.float64)

@@ -1,0 +1,21 @@
+"""Random encoders of sizes that the kernels know: those of random_stacks.py, larger."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from neuralcore.embedding.families.stack import Stack
+from tests import checkpoints
+from tests.random_stacks import LIKE, Features, random_stack
+
+FEATURES: Mapping[str, Features] = {
+    name: replace(
+        features, hidden=checkpoints.HIDDEN, wide=checkpoints.WIDE, head_size=16, longest=64, size=None,
+        words=checkpoints.VOCABULARY, word_scale=1.0 if features.word_scale == 1 else checkpoints.HIDDEN**0.5,
+    )
+    for name, features in LIKE.items()
+}  # fmt: skip
+
+
+def native_stack(name: str) -> Stack:
+    """One of `FEATURES`, always the same."""
+    return random_stack(sorted(FEATURES).index(name) + 1, FEATURES[name])
