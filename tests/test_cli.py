@@ -155,7 +155,7 @@ def test_cut_texts_are_mentioned(run):
 @pytest.mark.parametrize(
     ("arguments", "stdin", "code", "message"),
     [
-        (("embed", "--model", "all-minilm-l6-v2", "x"), b"", 3, "Did you mean 'all-MiniLM-L6-v2'"),
+        (("embed", "--model", "all-minilm-l6-v", "x"), b"", 3, "Did you mean 'all-MiniLM-L6-v2'"),
         (("embed", "--model", "org/nothing", "x"), b"", 4, "Network calls are switched off"),
         (("embed",), b"good\n\xff\xfe bad\n", 6, "line 2 is not UTF-8"),
         (("embed", "--truncation", "error"), b"word " * 400, 6, "the limit is 256"),
@@ -244,6 +244,9 @@ def test_models_lists_what_is_known_and_ready(run):
     assert found["all-MiniLM-L6-v2"]["state"] == "ready"
     assert found["bge-small-en-v1.5"]["prefixes"].keys() == {"query"}
     assert found["nomic-embed-text-v1.5"]["max_tokens"] == 2048
+    pinned = {name: found[name]["pinned"] for name in ("bge-small-en-v1.5", "bge-m3", "gte-small")}
+    assert pinned == {"bge-small-en-v1.5": "hashes", "bge-m3": "commit", "gte-small": "no"}
+    assert (found["gte-small"]["bytes"], found["gte-small"]["download_bytes"]) == (0, 67_000_000)
     table = run("models").stdout.decode()
     assert all(name in table for name in found)
 

@@ -14,6 +14,11 @@ from .tables import megabytes, print_table
 if TYPE_CHECKING:
     from neuralcore.embedding.config import ModelConfig
     from neuralcore.embedding.store import Manifest, Store
+    from neuralcore.embedding.store.registry import ModelSpec
+
+_COLUMNS = (
+    "model", "dim", "tokens", "pooling", "prefixes", "params", "pinned", "precision", "size", "cosine", "state"
+)  # fmt: skip
 
 
 @click.command()
@@ -25,8 +30,7 @@ def models(as_json: bool, cache_dir: Path | None, endpoint: str | None, offline:
     if as_json:
         click.echo(json.dumps(found))
         return
-    columns = ("model", "dim", "tokens", "pooling", "prefixes", "precision", "size", "cosine", "state")
-    print_table(columns, [_row(model) for model in found], right=("dim", "tokens", "size", "cosine"))
+    print_table(_COLUMNS, [_row(model) for model in found], right=("dim", "tokens", "params", "size", "cosine"))
 
 
 def list_models(store: Store) -> list[dict[str, Any]]:
@@ -40,11 +44,21 @@ def list_models(store: Store) -> list[dict[str, Any]]:
         manifest = ready.pop(target, None)
         fetched = (store.cache / "sources" / spec.name).is_dir()
         assert spec.config is not None
-        known.append(_describe(spec.config, manifest, without="source only" if fetched else "not fetched"))
-        variants = [folder for folder in ready if folder.parent == target.parent]
-        known += [_describe(spec.config, ready.pop(folder)) for folder in variants]
+        without = "source only" if fetched else "not fetched"
+        known.append(_describe(spec.config, manifest, without=without) | _of_registry(spec))
+        variants = [ready.pop(folder) for folder in list(ready) if folder.parent == target.parent]
+        known += [_describe(spec.config, variant) | _of_registry(spec) for variant in variants]
     others = (_describe(manifest.config, manifest) | _place(manifest) for manifest in ready.values())
     return [*known, *others]
+
+
+def _of_registry(spec: ModelSpec) -> dict[str, Any]:
+    """What is known before a model is fetched: its size, and what is pinned of it."""
+    size = (spec.megabytes or 0) * 1_000_000
+    pinned = "hashes" if spec.sha256 else "no" if spec.revision == "main" else "commit"
+    return {
+        "repository": spec.repository, "parameters": spec.parameters, "pinned": pinned, "download_bytes": size
+    }  # fmt: skip
 
 
 def _state(manifest: Manifest) -> str:
@@ -80,8 +94,14 @@ def _describe(config: ModelConfig, manifest: Manifest | None, *, without: str = 
 
 
 def _row(model: dict[str, Any]) -> list[str]:
-    size = megabytes(model["bytes"]) if model["bytes"] else ""
-    numbers = [str(model[key]) for key in ("dimension", "max_tokens", "pooling")]
+    from neuralcore.embedding.families.positions import UNLIMITED
+
+    n_bytes = model["bytes"] or model.get("download_bytes", 0)
+    size = megabytes(n_bytes) if n_bytes else ""
+    limit = str(model["max_tokens"]) if model["max_tokens"] < UNLIMITED else "any"
+    numbers = [str(model["dimension"]), limit, model["pooling"]]
     prefixes = "yes" if model["prefixes"] else "no"
+    parameters = model.get("parameters")
+    told = [f"{parameters / 1e6:.0f} M" if parameters else "", model.get("pinned", "")]
     cosine = f"{model['measured']['mean_cosine']:.4f}" if model["measured"] else ""
-    return [model["name"], *numbers, prefixes, model["precision"], size, cosine, model["state"]]
+    return [model["name"], *numbers, prefixes, *told, model["precision"], size, cosine, model["state"]]

@@ -23,7 +23,6 @@ from typing import Any, TypeVar
 from .. import settings
 from ..backends.onnx.external_data import external_files
 from ..backends.onnx.write import GRAPH_VERSION, write_onnx
-from ..config import ModelConfig
 from ..documents import open_file
 from ..errors import InputError, ModelCorrupt, ModelUnavailable, UnsupportedModel
 from ..families import MODEL_TYPES
@@ -119,7 +118,7 @@ class Store:
             return self._ensure_folder(folder, thorough=thorough)
         spec = find_spec(str(model), revision)
         target = self.target(spec)
-        if not refresh and (manifest := _ready(target, thorough=thorough, by_files=spec.config is None)):
+        if not refresh and (manifest := _ready(target, thorough=thorough, by_files=not spec.replaces_files)):
             return manifest
         return self._locked(spec.name, target, lambda: self._make(spec, target, refresh=refresh, thorough=thorough))
 
@@ -206,14 +205,12 @@ class Store:
         return [manifest for manifest in found if manifest and manifest.graph_version in _GRAPH_VERSIONS]
 
     def _make(self, spec: ModelSpec, target: Path, *, refresh: bool, thorough: bool) -> Manifest:
-        if not refresh and (manifest := _ready(target, thorough=thorough, by_files=spec.config is None)):
+        if not refresh and (manifest := _ready(target, thorough=thorough, by_files=not spec.replaces_files)):
             return manifest  # made by another process while this one waited
         source, folder = self._fetch(spec, refresh=refresh)
         about = {"kind": source, "repository": spec.repository, "revision": spec.revision, "folder": str(folder)}
         model = ModelFolder(folder, spec.name)
-        return _prepare(
-            model, target, about, config=spec.config, max_positions=spec.max_positions, is_pinned=bool(spec.sha256)
-        )
+        return _prepare(model, target, about, spec)
 
     def _ensure_folder(self, folder: Path, *, thorough: bool) -> Manifest:
         model = ModelFolder(folder)
@@ -262,37 +259,24 @@ def _ready(target: Path, *, thorough: bool, by_files: bool = False) -> Manifest 
     return manifest
 
 
-def _prepare(
-    model: ModelFolder,
-    target: Path,
-    source: Mapping[str, Any],
-    *,
-    config: ModelConfig | None = None,
-    max_positions: int | None = None,
-    is_pinned: bool = False,
-) -> Manifest:
+def _prepare(model: ModelFolder, target: Path, source: Mapping[str, Any], spec: ModelSpec | None = None) -> Manifest:
     """Build a model's graph where that can be done, or record the ONNX file that it has."""
-    source = {**source, "read_by": FOLDER_VERSION} if config is None else source
+    source = source if spec and spec.replaces_files else {**source, "read_by": FOLDER_VERSION}
     with staged_folder(target) as staging:
-        if _can_build(model):
-            manifest = _built(model, staging, source, config or model.config(), is_pinned=is_pinned)
-        else:
-            manifest = _as_found(model, source, config)
-        manifest.max_positions = max_positions or manifest.max_positions
+        manifest = _built(model, staging, source, spec) if _can_build(model) else _as_found(model, source, spec)
         manifest.write(staging)
     return replace(manifest, folder=target)
 
 
-def _built(
-    model: ModelFolder, staging: Path, source: Mapping[str, Any], config: ModelConfig, *, is_pinned: bool
-) -> Manifest:
+def _built(model: ModelFolder, staging: Path, source: Mapping[str, Any], spec: ModelSpec | None) -> Manifest:
     from ..backends.onnx.graph_file import note_origin
     from ..tokenizer import write_effective
 
     onnx_path = staging / "model.onnx"
+    config = spec.configure(model.config) if spec else model.config()
     write_onnx(model.stack(), config, onnx_path, dense=model.dense_steps(config))
-    if is_pinned:
-        shutil.copyfile(model.tokenizer_path, staging / "tokenizer.json")  # the three files of its registry say all
+    if spec and spec.replaces_files:
+        shutil.copyfile(model.tokenizer_path, staging / "tokenizer.json")  # no other file tells of it
     else:
         write_effective(model.tokenizer_path, staging / "tokenizer.json")
     files = {"model": onnx_path, "weights": staging / "model.onnx.data", "tokenizer": staging / "tokenizer.json"}
@@ -302,17 +286,17 @@ def _built(
         folder=staging,
         files={role: FileRecord.of(path, staging) for role, path in files.items()},
         config=config,
-        max_positions=model.max_positions,
+        max_positions=_max_positions(model, spec),
         source={**source, "sha256": made_from},
         graph_version=GRAPH_VERSION,
     )
 
 
-def _as_found(model: ModelFolder, source: Mapping[str, Any], config: ModelConfig | None = None) -> Manifest:
+def _as_found(model: ModelFolder, source: Mapping[str, Any], spec: ModelSpec | None = None) -> Manifest:
     """A model with an ONNX file, used where it lies."""
     if model.onnx_path is None:
         raise UnsupportedModel(model.name, _why_not(model))
-    config = config or model.config_of_graph()
+    config = spec.configure(model.config_of_graph) if spec else model.config_of_graph()
     files = {"model": model.onnx_path, "tokenizer": model.tokenizer_path}
     weights = external_files(model.onnx_path)  # which says what is wrong before anything is hashed
     open_file(model.tokenizer_path, "a tokenizer.json").close()
@@ -322,10 +306,14 @@ def _as_found(model: ModelFolder, source: Mapping[str, Any], config: ModelConfig
         folder=model.path,
         files={role: FileRecord.of(path, model.path / "elsewhere") for role, path in files.items()},
         config=config,
-        max_positions=model.max_positions,
+        max_positions=_max_positions(model, spec),
         source=source,
         graph_version=0,
     )
+
+
+def _max_positions(model: ModelFolder, spec: ModelSpec | None) -> int:
+    return spec.max_positions if spec and spec.replaces_files and spec.max_positions else model.max_positions
 
 
 def _can_build(model: ModelFolder) -> bool:
@@ -338,7 +326,8 @@ def _why_not(model: ModelFolder) -> str:
     kind = model.architecture.get("model_type")
     if kind not in MODEL_TYPES:
         return f"model_type {kind!r} has no builder, and {model.path} has no ONNX model; export one to onnx/model.onnx"
-    return f"{model.path} has neither model.safetensors nor an ONNX model; pickled weights are not opened"
+    advice = "where PyTorch is, SentenceTransformer(folder).save_pretrained(other) writes a model.safetensors"
+    return f"{model.path} has neither model.safetensors nor an ONNX model, and pickled weights are not opened; {advice}"
 
 
 def _states(model: ModelFolder) -> list[str]:

@@ -14,18 +14,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from errno import ENOSPC
 from pathlib import Path
-from posixpath import normpath
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..backends.onnx.external_data import external_names
 from ..errors import InputError, ModelCorrupt
-from ..families import MODEL_TYPES
-from ..families.checkpoint import SAFETENSORS, checkpoint_files
 from ..files import NOT_WRITABLE, check_sha256, locked, sync
 from ..progress import Transfer, transfer_bar
 from ..settings import expanded
-from .folder import ModelFolder
 from .hub_cache import CachedRepository
 from .listing import (
     COMMIT,
@@ -34,8 +29,8 @@ from .listing import (
     Stated,
     check_small,
     described,
-    matching,
 )  # fmt: skip
+from .needed import files_of_graph, needed_weights, refuse_pickled
 from .registry import ModelSpec
 from .remote import Source
 from .transfer import (
@@ -50,8 +45,6 @@ from .transfer import (
     without_secrets,
 )
 
-_SHARDS = f"{SAFETENSORS}.index.json"
-_ONNX_FILES = ["model.onnx*", "onnx/model.onnx*", "0_Transformer/model.onnx*"]
 _CONNECT_TIMEOUT_S = 5
 _log = logging.getLogger(__name__)
 
@@ -73,6 +66,7 @@ def fetch_snapshot(
     Raises:
         ModelCorrupt: a file is not what its hash says, even after fetching it again.
         SourceFailure: the source did not have it, or gave what is not taken.
+        UnsupportedModel: its weights are pickled.
         InputError: `endpoint` is no address.
         Exception: whatever the session raises.
     """
@@ -85,7 +79,8 @@ def fetch_snapshot(
         listing = source.listing(commit)
         _check_pins(spec, listing, endpoint)
         fetch = _Fetch(source, cached, commit, listing, spec, bar)
-        folder = _collect(cached.snapshot(commit), listing, fetch.all)
+        folder = cached.snapshot(commit)
+        _collect(folder, listing, fetch.all, lambda: refuse_pickled(spec.name, folder, listing))
     check_sha256(folder, spec.sha256)
     cached.note_commit(spec.revision, commit)
     return folder
@@ -116,7 +111,7 @@ def _from_cache(cached: CachedRepository, spec: ModelSpec) -> Path:
             raise FileNotFoundError("it may be there in part only: there is neither modules.json nor a listing")
     folder = cached.snapshot(commit)
     _collect(folder, listing, lambda names: _check_present(folder, listing, names))
-    if not _has_weights(folder):
+    if not needed_weights(folder, listing):
         raise FileNotFoundError("it is there in part only: without weights")
     check_sha256(folder, spec.sha256)
     return folder
@@ -131,44 +126,18 @@ def _check_present(folder: Path, listing: Listing, names: list[str]) -> None:
             raise ModelCorrupt(str(path), expected=stated.hash, actual="another content")
 
 
-def _collect(folder: Path, listing: Listing, ensure: Callable[[list[str]], None]) -> Path:
-    """What is needed of a model: its descriptions, and then what they say."""
+def _collect(
+    folder: Path,
+    listing: Listing,
+    ensure: Callable[[list[str]], None],
+    check: Callable[[], None] = lambda: None,
+) -> Path:
+    """What is needed of a model: its descriptions, and then what they say, if what they say is not refused."""
     ensure(described(listing))
-    ensure(_weights(folder, listing))
-    ensure([name for name in _files_of_graph(folder) if name in listing])
+    check()
+    ensure(needed_weights(folder, listing))
+    ensure([name for name in files_of_graph(folder) if name in listing])
     return folder
-
-
-def _weights(folder: Path, listing: Listing) -> list[str]:
-    """The checkpoint of a family that can be built, in one file or in several, else the ONNX model."""
-    model = ModelFolder(folder)
-    if model.architecture.get("model_type") in MODEL_TYPES:
-        own = normpath(model.encoder_path.relative_to(folder).as_posix())
-        single, index = normpath(f"{own}/{SAFETENSORS}"), normpath(f"{own}/{_SHARDS}")
-        if single in listing:
-            return [single]
-        if index in listing:
-            shards = (normpath(path.relative_to(folder).as_posix()) for path in checkpoint_files(folder / index))
-            return [name for name in shards if name in listing]
-    return matching(listing, _ONNX_FILES)
-
-
-def _files_of_graph(folder: Path) -> list[str]:
-    """Files that an ONNX model keeps its weights in, whatever their names; none where there is a checkpoint."""
-    model = ModelFolder(folder)
-    if _has_checkpoint(model) or model.onnx_path is None:
-        return []
-    path = model.onnx_path.relative_to(folder).parent.as_posix()
-    return [normpath(f"{path}/{name}") for name in external_names(model.onnx_path)]
-
-
-def _has_checkpoint(model: ModelFolder) -> bool:
-    return model.safetensors_path is not None or (model.encoder_path / _SHARDS).is_file()
-
-
-def _has_weights(folder: Path) -> bool:
-    model = ModelFolder(folder)
-    return _has_checkpoint(model) or model.onnx_path is not None
 
 
 def _check_pins(spec: ModelSpec, listing: Listing, endpoint: str) -> None:

@@ -21,6 +21,7 @@ _MOST_FILES = 100_000
 SMALL_BYTES = 1 << 27
 """Most bytes of a file that only describes a model; the largest tokenizer.json that is known has 35 MB."""
 
+_FOR_OTHERS = ("onnx/*", "openvino/*", "coreml/*", "unigram.json")  # copies of the tokenizer, most of all
 _READ = (
     "*config.json", "*tokenizer.json", "*modules.json", "*added_tokens.json", "*special_tokens_map.json",
     "*config_sentence_transformers.json", "*.index.json",
@@ -147,11 +148,13 @@ def check_small(name: str, size: int | None) -> None:
 
 
 def described(listing: Listing) -> list[str]:
-    """The names of the files that only describe a model, without data that is in JSON as well.
+    """The names of the files that only describe a model, without data that is in JSON as well, and without what is for
+    programs that read other formats.
 
     One that is read here is among them whatever its size: see `check_small`.
     """
     names = matching(listing, ("*.json", "chat_template.jinja"))  # a template changes what is embedded of a text
+    names = [name for name in names if not matching([name], _FOR_OTHERS)]
     read = set(matching(names, _READ))
     return [name for name in names if name in read or (listing[name].size or 0) <= SMALL_BYTES]
 

@@ -266,8 +266,12 @@ def _check(url: str, head: Head) -> None:
 
 
 def _refusal(url: str, head: Head) -> str:
-    told = head.headers.get("x-error-message") or head.headers.get("x-error-code") or ""
+    code = head.headers.get("x-error-code", "")
+    told = head.headers.get("x-error-message") or code
     said = f"HTTP status {head.status}{told and f' ({printable(told)})'} for {urlsplit(url).path}"
+    if code == "GatedRepo":
+        advice = "accept its terms on its page, and give a token of that account: token=, HF_TOKEN or `hf auth login`"
+        return f"{said}; it is given only to who has agreed to its terms: {advice}"
     if head.status in (401, 403):
         return f"{said}; it may need a token that may read it: token=, HF_TOKEN or `hf auth login`"
     return said
