@@ -46,7 +46,7 @@ WALLS = {
     "tokie": {"tokenizer.fast"},
     "huggingface_hub": {"store.hub"},
     "safetensors": set(),  # families/tensor_file.py reads them by itself
-    "onnx": {"backends.onnx.write", "backends.onnx.graph_file", "backends.onnx.quantize"},
+    "onnx": {"backends.onnx.write", "backends.onnx.graph_file", "backends.onnx.weights", "backends.onnx.quantize"},
     "sentence_transformers": {"verify"},
     "torch": {"backends.onnx.export"},
     "transformers": {"backends.onnx.export", "verify"},

@@ -12,7 +12,9 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from neuralcore.embedding import EmbeddingEngine, detect_quantization, quantize_model
 from neuralcore.embedding.backends.onnx.external_data import MESSAGES, external_files, external_names
-from neuralcore.embedding.backends.onnx.graph_file import load_weights, read_graph, weights_sha256
+from neuralcore.embedding.backends.onnx.graph_file import read_graph, weights_sha256
+from neuralcore.embedding.backends.onnx.quantize.model import Model
+from neuralcore.embedding.backends.onnx.weights import read_array
 from neuralcore.embedding.backends.onnx.write import write_onnx
 from neuralcore.embedding.errors import ModelCorrupt
 from neuralcore.embedding.store.folder import ModelFolder
@@ -131,17 +133,18 @@ def test_place_that_cannot_be_is_refused(onnx_folder, key, value, found, tmp_pat
     tensor = next(tensor for tensor in model.graph.initializer if tensor.external_data)
     entry = next(entry for entry in tensor.external_data if entry.key == key)
     entry.value = value
-    with pytest.raises(ModelCorrupt, match=found):
-        load_weights(model, folder / "model.onnx")
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    for read in (lambda: read_array(tensor, folder / "model.onnx"), lambda: Model(folder / "model.onnx")):
+        with pytest.raises(ModelCorrupt, match=found):
+            read()
 
 
 def test_weights_that_were_read_are_those_that_onnx_reads(onnx_folder, tmp_path):
     path = shutil.copytree(onnx_folder, tmp_path / "copy") / "model.onnx"  # which has no second name
     model = read_graph(path)
-    load_weights(model, path)
     expected = onnx.load(path)
     for own, other in zip(model.graph.initializer, expected.graph.initializer, strict=True):
-        np.testing.assert_array_equal(numpy_helper.to_array(own), numpy_helper.to_array(other))
+        np.testing.assert_array_equal(read_array(own, path), numpy_helper.to_array(other))
 
 
 def test_walk_knows_every_place_where_onnx_can_have_a_tensor():

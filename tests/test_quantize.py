@@ -1,6 +1,7 @@
 """Other precisions: what is written, how exact it is, and what is refused."""
 
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ from neuralcore.embedding.precision.variants import compare_files
 from neuralcore.embedding.samples import calibration_texts, verification_texts
 from neuralcore.embedding.types import TokenBatch
 from tests.checkpoints import HIDDEN, MAKERS
+from tests.random_stacks import Features, random_stack
 from tests.stacks import stack_of
 
 OTHERS = ("fp16", "int8", "dynamic-int8")
@@ -341,3 +343,28 @@ def write_product(path: Path, weight: np.ndarray, bias: np.ndarray) -> Path:
 def test_no_text_is_in_both_samples():
     assert not set(calibration_texts()) & set(verification_texts())
     assert min(map(len, (calibration_texts(), verification_texts()))) > 80
+
+
+def test_vocabulary_is_quantized_without_copies_of_it_in_memory(tmp_path):
+    """It is most of a model of many languages: read once, and turned to integers some rows at a time."""
+    features = Features(words=300_000, hidden=32, n_heads=1, n_key_heads=1, windows=(None,))
+    stack = random_stack(1, features)
+    n_bytes = stack.read_embeddings().words.nbytes
+    write_onnx(stack, ModelConfig(name="x", dimension=32, max_tokens=12), tmp_path / "model.onnx")
+    for precision, most in (("dynamic-int8", 1.7), ("fp32", 0.5)):
+        tracemalloc.start()
+        quantize_model(tmp_path / "model.onnx", tmp_path / "other.onnx", precision)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < most * n_bytes
+    assert (tmp_path / "other.onnx.data").stat().st_size > n_bytes
+
+
+def test_model_can_be_saved_in_its_own_place(source, tmp_path):
+    """Its weights are still in the file that is written."""
+    for file in source.parent.glob("model.onnx*"):
+        shutil.copy(file, tmp_path)
+    Model(tmp_path / "model.onnx").save(tmp_path / "model.onnx")
+    with open_engine(source, source) as own, open_engine(tmp_path / "model.onnx", source) as saved:
+        np.testing.assert_array_equal(own.embed_batch(TEXTS), saved.embed_batch(TEXTS))
+    assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "model.onnx.data"}

@@ -15,8 +15,8 @@ from ..progress import progress_bar
 from ..samples import verification_texts
 from ..store import FileRecord, Manifest, Store
 from ..tokenizer import Tokenizer, files_beside, write_effective
-from ..types import Precision
-from .agreement import BOUNDS, Agreement, Embed, failures, measure
+from ..types import Precision, Vectors
+from .agreement import BOUNDS, Agreement, failures, measure
 from .packed import ensure_packed, runs_natively
 
 LONGEST_SAMPLE = 256
@@ -118,8 +118,24 @@ def compare_files(
 
     tokenizer = Tokenizer(tokenizer_path, max_tokens=min(config.max_tokens, LONGEST_SAMPLE), lowercase=config.lowercase)
 
-    def embedder(file: Path) -> Embed:
-        encoder = OnnxEncoder(file, config, threads=available_threads(), pad_id=tokenizer.pad_id)
-        return lambda texts: encoder.encode(tokenizer.encode(texts, prefix=config.document_prefix))
+    def open_encoder(file: Path) -> OnnxEncoder:
+        return OnnxEncoder(file, config, threads=available_threads(), pad_id=tokenizer.pad_id)
 
-    return measure(embedder(reference_path), embedder(path), texts or verification_texts())
+    def embed(encoder: OnnxEncoder, texts: Sequence[str]) -> Vectors:
+        return encoder.encode(tokenizer.encode(texts, prefix=config.document_prefix))
+
+    def embed_reference(texts: Sequence[str]) -> Vectors:
+        """Asked once; both models are not in memory at a time."""
+        encoder = open_encoder(reference_path)
+        vectors = embed(encoder, texts)
+        encoder.close()
+        return vectors
+
+    opened: list[OnnxEncoder] = []
+
+    def embed_other(texts: Sequence[str]) -> Vectors:
+        if not opened:
+            opened.append(open_encoder(path))
+        return embed(opened[0], texts)
+
+    return measure(embed_reference, embed_other, texts or verification_texts())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from math import prod
 from pathlib import Path
 
 import onnx
@@ -37,53 +36,6 @@ def read_graph(path: Path) -> onnx.ModelProto:
     except Exception as error:
         actual = str(error).partition("\n")[0] or type(error).__name__
         raise ModelCorrupt(str(path), expected="an ONNX model", actual=actual) from error
-
-
-def load_weights(model: onnx.ModelProto, path: Path) -> None:
-    """Put what lies in other files into a model. Links are followed, unlike by onnx: the Hub's cache consists of them.
-
-    Args:
-        model: as `read_graph` gives it.
-        path: its file.
-
-    Raises:
-        ModelCorrupt: a file is missing or too short, or a tensor has more or fewer bytes than its shape needs.
-    """
-    for tensor in all_tensors(model.graph):
-        if tensor.data_location == TensorProto.EXTERNAL:
-            tensor.raw_data = _read_external(tensor, path)
-            tensor.data_location = TensorProto.DEFAULT
-            del tensor.external_data[:]
-
-
-def _read_external(tensor: TensorProto, path: Path) -> bytes:
-    about = {entry.key: entry.value for entry in tensor.external_data}
-    file_path = path.parent / about.get("location", "")
-    needed = prod(tensor.dims) * _bits(tensor) // 8
-    try:
-        offset, length = (int(about.get(key) or default) for key, default in (("offset", 0), ("length", needed)))
-    except ValueError as error:
-        raise ModelCorrupt(str(path), expected=f"a place of {tensor.name}", actual=str(error)) from error
-    if length != needed or offset < 0:
-        expected = f"{needed} bytes for {tensor.name}"
-        raise ModelCorrupt(str(path), expected=expected, actual=f"{length} from {offset} on")
-    with open_file(file_path, "weights of the graph") as file:
-        is_whole = offset + length <= file.seek(0, 2)
-        file.seek(offset if is_whole else 0)
-        data = file.read(length) if is_whole else b""
-    if len(data) < length:
-        expected = f"{length} bytes of {tensor.name} from {offset} on"
-        raise ModelCorrupt(str(file_path), expected=expected, actual="the end of the file")
-    return data
-
-
-def _bits(tensor: TensorProto) -> int:
-    try:
-        numbers = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    except (KeyError, ValueError):
-        return 0
-    narrow = {TensorProto.INT4, TensorProto.UINT4}
-    return 4 if tensor.data_type in narrow else int(numbers.itemsize) * 8
 
 
 def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

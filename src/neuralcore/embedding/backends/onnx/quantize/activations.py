@@ -15,7 +15,7 @@ from ....types import TokenBatch
 from ..session import OnnxSession, check_inputs
 from .model import Array, Model, node
 
-_SAMPLED_TOKENS = 1024
+_SAMPLED_TOKENS, _SAMPLED_BYTES = 1024, 1 << 28
 _SEED = 0
 
 
@@ -55,7 +55,7 @@ class Calibration:
     tokens: TokenBatch
     folder: Path
 
-    def observe(self, model: Model, names: Sequence[str]) -> Mapping[str, Activations]:
+    def observe(self, model: Model, names: Sequence[str]) -> dict[str, Activations]:
         """Look at some of a model's values.
 
         Args:
@@ -67,10 +67,9 @@ class Calibration:
         """
         found = {name: Activations() for name in names}
         random = np.random.default_rng(_SEED)
-        n_texts = len(self.tokens)
-        n_kept, every = -(-_SAMPLED_TOKENS // n_texts), -(-n_texts // _SAMPLED_TOKENS)
         for number, values in enumerate(self._run(model, names, ())):
             tokens = [one.reshape(-1, one.shape[-1]) for one in values]
+            n_kept, every = self._share(sum(one.shape[-1] * one.itemsize for one in tokens))
             rows = random.permutation(len(tokens[0]))[: 0 if number % every else n_kept].tolist()
             for name, of_one in zip(names, tokens, strict=True):
                 found[name].add(of_one, rows)
@@ -100,6 +99,12 @@ class Calibration:
         for values in self._run(model, sizes, [*added, *reductions]):
             found = np.maximum(found, [float(value) for value in values])
         return dict(zip(names, found.tolist(), strict=True))
+
+    def _share(self, bytes_per_token: int) -> tuple[int, int]:
+        """How many tokens are kept, and of each how many-th text."""
+        n_texts = len(self.tokens)
+        n_tokens = max(1, min(_SAMPLED_TOKENS, _SAMPLED_BYTES // bytes_per_token))
+        return -(-n_tokens // n_texts), -(-n_texts // n_tokens)
 
     def _run(self, model: Model, names: Sequence[str], added: Sequence[onnx.NodeProto]) -> Iterator[list[Array]]:
         """The values for one text after the other: alone, none is padded."""

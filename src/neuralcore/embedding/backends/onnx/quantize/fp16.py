@@ -114,7 +114,8 @@ class _Plan:
         """Whether a half can hold a constant of floats."""
         if self._model.tensors[name].data_type != TensorProto.FLOAT:
             return False
-        return bool(np.abs(self._model.array(name)).max(initial=0) <= _LARGEST)
+        values = self._model.array(name)
+        return bool(values.min(initial=0) >= -_LARGEST and values.max(initial=0) <= _LARGEST)
 
 
 class _Writer:

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from .activations import Activations, Calibration
@@ -23,6 +25,7 @@ from .integers import Quantization, RowQuantization, find_quantization, quantize
 from .model import Array, Model, Product, node
 
 _MICROSOFT = "com.microsoft"
+_BLOCK_ROWS = 4096
 _OLDEST_STATIC, _OLDEST_DYNAMIC = 10, 11  # opsets of QuantizeLinear and DynamicQuantizeLinear
 
 
@@ -40,7 +43,7 @@ def quantize(model: Model, calibration: Calibration) -> None:
     groups = _groups(model)
     observed = calibration.observe(model, list(groups))
     for x, products in groups.items():
-        _quantize_group(model, x, products, observed[x])
+        _quantize_group(model, x, products, observed.pop(x))
     _quantize_lookups(model)
 
 
@@ -58,7 +61,7 @@ def quantize_dynamically(model: Model) -> None:
         quantized = [f"{x}.quantized", f"{x}.scale", f"{x}.zero"]
         first = [helper.make_node("DynamicQuantizeLinear", [x], quantized, name=f"DynamicQuantizeLinear:{x}")]
         for product in products:
-            written = _product(model, product, product.weight, product.bias, product.output)
+            written = _product(model, product, product.read_weight(), product.bias, product.output)
             model.replace(product.nodes, [*first, written])
             first = []
     _quantize_lookups(model)
@@ -74,18 +77,19 @@ def _groups(model: Model) -> dict[str, list[Product]]:
 
 
 def _quantize_group(model: Model, x: str, products: Sequence[Product], activations: Activations) -> None:
-    found = find_quantization(activations, np.concatenate([product.weight for product in products], axis=1))
+    weights = [product.read_weight() for product in products]
+    found = find_quantization(activations, np.concatenate(weights, axis=1))
     model.add_tensor(f"{x}.scale", np.array(found.scale, np.float32))
     model.add_tensor(f"{x}.zero", np.array(found.zero, np.uint8))
     first = _smoothed_integers(model, x, found) if isinstance(found, Quantization) else _row_integers(model, x, found)
-    for product in products:
-        error = (found.product(activations.sample, product.weight) - activations.sample @ product.weight).mean(axis=0)
+    sample = activations.sample
+    for product, weight in zip(products, weights, strict=True):
+        error = (found.product(sample, weight) - sample @ weight).mean(axis=0)
         bias = -error if product.bias is None else product.bias - error  # the mean error is known: take it away
         if isinstance(found, Quantization):
-            weight = product.weight * found.factors[:, None]
-            written = [_product(model, product, weight, bias, product.output)]
+            written = [_product(model, product, weight * found.factors[:, None], bias, product.output)]
         else:
-            written = _row_product(model, product, bias)
+            written = _row_product(model, product, weight, bias)
         model.replace(product.nodes, [*first, *written])
         first = []
 
@@ -108,10 +112,10 @@ def _row_integers(model: Model, x: str, found: RowQuantization) -> list[onnx.Nod
     ]
 
 
-def _row_product(model: Model, product: Product, bias: Array) -> list[onnx.NodeProto]:
+def _row_product(model: Model, product: Product, weight: Array, bias: Array) -> list[onnx.NodeProto]:
     name = product.output
     return [
-        _product(model, product, product.weight, None, f"{name}.relative"),
+        _product(model, product, weight, None, f"{name}.relative"),
         node("Mul", [f"{name}.relative", f"{product.x}.row"], f"{name}.unbiased"),
         node("Add", [f"{name}.unbiased", model.add_tensor(f"{name}.bias", bias)], name),
     ]
@@ -136,9 +140,9 @@ def _product(model: Model, product: Product, weight: Array, bias: Array | None, 
 def _quantize_lookups(model: Model) -> None:
     """Rows of int8, each with its own scale."""
     for lookup in model.lookups():
-        rows, scales = quantize_columns(model.array(lookup.input[0]).astype(np.float32).T)
+        rows, scales = _quantize_rows(model.array(lookup.input[0]))
         output, ids = lookup.output[0], lookup.input[1]
-        values = model.add_tensor(f"{output}.rows", np.ascontiguousarray(rows.T))
+        values = model.add_tensor(f"{output}.rows", rows)
         scale = model.add_tensor(f"{output}.scales", scales[:, None])
         model.replace(
             [lookup],
@@ -149,3 +153,13 @@ def _quantize_lookups(model: Model) -> None:
                 node("Mul", [f"{output}.unscaled", f"{output}.row_scale"], output),
             ],
         )
+
+
+def _quantize_rows(table: NDArray[Any]) -> tuple[NDArray[np.int8], Array]:
+    """As `quantize_columns`, of the other axis, and some rows at a time: a large vocabulary is most of a model."""
+    rows, scales = np.empty(table.shape, np.int8), np.empty(len(table), np.float32)
+    for start in range(0, len(table), _BLOCK_ROWS):
+        block = slice(start, start + _BLOCK_ROWS)
+        integers, scales[block] = quantize_columns(table[block].astype(np.float32).T)
+        rows[block] = integers.T
+    return rows, scales

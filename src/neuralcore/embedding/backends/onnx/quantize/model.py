@@ -1,9 +1,9 @@
-"""An ONNX model in memory, and the products in it that can be quantized."""
+"""An ONNX model that is worked on, and the products in it that can be quantized."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,38 +14,39 @@ from numpy.typing import NDArray
 from onnx import helper, inliner, numpy_helper
 
 from ....errors import ModelCorrupt, UnsupportedModel
-from ..graph_file import all_graphs, bodies, load_weights, read_graph
+from ..graph_file import all_graphs, all_tensors, bodies, read_graph
+from ..weights import WeightsFile, check_place, read_array
 
 Array = NDArray[np.float32]
 
-_INLINE_BYTES = 1024  # smaller tensors stay in the .onnx file
 _SEPARATE_CONSTANTS = 4  # IR version from which a constant need not be an input, too
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Product:
     """X @ weight + bias.
 
     Args:
         x: name of the input.
-        weight: float32 (in, out).
+        read_weight: reads float32 (in, out): a model's weights are not all in memory.
         bias: float32 (out,).
         output: name of the result.
         nodes: what computes it now.
     """
 
     x: str
-    weight: Array
+    read_weight: Callable[[], Array]
     bias: Array | None
     output: str
     nodes: Sequence[onnx.NodeProto]
 
 
 class Model:
-    """An ONNX model, its weights included, in the one form that is worked on, whichever exporter wrote it.
+    """An ONNX model in the one form that is worked on, whichever exporter wrote it.
 
-    Calls of functions that the file defines are replaced by what they do. Constants are initializers: not inputs with a
-    default, nodes that hold a tensor, or other names for one.
+    Its weights stay in the files beside it until they are asked for, one at a time. Calls of functions that the file
+    defines are replaced by what they do. Constants are initializers: not inputs with a default, nodes that hold a
+    tensor, or other names for one.
 
     Args:
         path: the .onnx file.
@@ -60,9 +61,9 @@ class Model:
             self.proto = inliner.inline_local_functions(proto) if proto.functions else proto
         except Exception as error:
             raise ModelCorrupt(str(path), expected="an ONNX model", actual=_first_line(error)) from error
-        load_weights(self.proto, path)  # later: the inliner takes 2 GB at most
         self.path = path
         self.graph = self.proto.graph
+        self._find_weights()
         self.nodes = list(self.graph.node)
         self.tensors = {tensor.name: tensor for tensor in self.graph.initializer}
         self._forget_inputs_with_values()
@@ -83,8 +84,7 @@ class Model:
 
     def array(self, name: str) -> NDArray[Any]:
         """The values of a constant."""
-        values: NDArray[Any] = numpy_helper.to_array(self.tensors[name])
-        return values
+        return read_array(self.tensors[name], self.path)
 
     def products(self) -> list[Product]:
         """Every MatMul with a constant matrix, with the Add of a constant bias if that is all that reads it."""
@@ -157,15 +157,22 @@ class Model:
         self.graph.node.extend(self.nodes)
         del self.graph.value_info[:]  # exporters note types there, which may have changed
         read = {name for node in self.nodes for name in reads(node)} | {out.name for out in self.graph.output}
-        del self.graph.initializer[:]
-        self.graph.initializer.extend(tensor for name, tensor in self.tensors.items() if name in read)
-        data_path = path.with_name(path.name + ".data")
-        data_path.unlink(missing_ok=True)  # onnx appends to what is there
-        onnx.save(
-            self.proto, str(path), save_as_external_data=True, location=data_path.name, size_threshold=_INLINE_BYTES
-        )
-        if data_path.exists():  # there is none if no tensor is large
-            data_path.chmod(path.stat().st_mode)  # onnx makes it private; a cache may be shared
+        written = onnx.ModelProto()
+        with WeightsFile(path) as weights:
+            del self.graph.initializer[:]
+            written.CopyFrom(self.proto)
+            kept = [tensor for name, tensor in self.tensors.items() if name in read]
+            written.graph.initializer.extend(weights.take(tensor, self.path) for tensor in kept)
+        path.write_bytes(written.SerializeToString())
+
+    def _find_weights(self) -> None:
+        """See that all are there. Those that nodes hold, and what nodes run, are few, and read at once."""
+        n_own = len(self.graph.initializer)  # they come first
+        for number, tensor in enumerate(all_tensors(self.graph)):
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                check_place(tensor, self.path)
+                if number >= n_own:
+                    tensor.CopyFrom(numpy_helper.from_array(read_array(tensor, self.path), tensor.name))
 
     def _forget_inputs_with_values(self) -> None:
         """Exporters once listed every weight as an input, which a weight that is replaced must not remain."""
@@ -189,12 +196,17 @@ class Model:
         self.nodes = kept
 
     def _product(self, node: onnx.NodeProto) -> Product:
-        weight = self.array(node.input[1]).astype(np.float32)
+        name = node.input[1]
+        size = self.tensors[name].dims[1]
+
+        def read_weight() -> Array:
+            return self.array(name).astype(np.float32, copy=False)
+
         readers = self._readers[node.output[0]]
         alone = len(readers) == 1 and node.output[0] not in {output.name for output in self.graph.output}
-        if alone and (bias := self._bias(readers[0], node.output[0], weight.shape[1])) is not None:
-            return Product(node.input[0], weight, bias, readers[0].output[0], (node, readers[0]))
-        return Product(node.input[0], weight, None, node.output[0], (node,))
+        if alone and (bias := self._bias(readers[0], node.output[0], size)) is not None:
+            return Product(node.input[0], read_weight, bias, readers[0].output[0], (node, readers[0]))
+        return Product(node.input[0], read_weight, None, node.output[0], (node,))
 
     def _bias(self, node: onnx.NodeProto, x: str, size: int) -> Array | None:
         other: str = next((name for name in node.input if name != x), "")

@@ -10,9 +10,10 @@ from typing import Any, Self
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from ....config import ModelConfig
+from ..weights import WeightsFile
 
 MICROSOFT = "com.microsoft"
 DEFAULT_OPSET = 20
@@ -20,8 +21,6 @@ OPSETS = range(18, 22)
 """The versions of ONNX's operators in which what is written here means the same."""
 
 _IR_VERSION = 10  # read by every ONNX Runtime since 1.18
-_ALIGNMENT = 4096  # weights are mapped into memory, and maps begin at pages
-_INLINE_BYTES = 1024  # smaller tensors stay in the .onnx file
 
 
 class GraphWriter:
@@ -33,8 +32,7 @@ class GraphWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._data_path = path.with_name(path.name + ".data")
-        self._data = self._data_path.open("wb")
+        self._weights = WeightsFile(path)
         self._nodes: list[onnx.NodeProto] = []
         self._tensors: dict[str, onnx.TensorProto] = {}
         self._outputs: list[onnx.ValueInfoProto] = []
@@ -43,16 +41,12 @@ class GraphWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._data.close()
+        self._weights.__exit__(kind, error, tb)
 
     def tensor(self, name: str, values: NDArray[Any]) -> str:
         """Add a constant, and return its name. A name that is there already is not added again."""
         if name not in self._tensors:
-            small = values.nbytes < _INLINE_BYTES
-            proto = (
-                numpy_helper.from_array(values, name) if small else self._external(name, np.ascontiguousarray(values))
-            )
-            self._tensors[name] = proto
+            self._tensors[name] = self._weights.add(name, values)
         return name
 
     def scalar(self, value: int) -> str:
@@ -113,16 +107,6 @@ class GraphWriter:
         about = {"pooling": config.pooling_name, "normalize": str(config.normalize), "graph_version": str(version)}
         about |= {"dense": config.dense_text} if config.dense else {}
         helper.set_model_props(model, about)
-        self._data.flush()
+        self._weights.close()
         self._path.write_bytes(model.SerializeToString())
         onnx.checker.check_model(str(self._path))
-
-    def _external(self, name: str, values: NDArray[Any]) -> onnx.TensorProto:
-        self._data.write(b"\0" * (-self._data.tell() % _ALIGNMENT))
-        offset = self._data.tell()
-        self._data.write(values.data)
-        proto = TensorProto(name=name, dims=values.shape, data_type=helper.np_dtype_to_tensor_dtype(values.dtype))
-        proto.data_location = TensorProto.EXTERNAL
-        where = {"location": self._data_path.name, "offset": str(offset), "length": str(values.nbytes)}
-        proto.external_data.extend(onnx.StringStringEntryProto(key=key, value=value) for key, value in where.items())
-        return proto
