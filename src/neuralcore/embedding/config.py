@@ -107,7 +107,7 @@ class ModelConfig:
         graph_pools: take the vector that an ONNX file itself calls the sentence's, if it has one, before `pooling`: for
             models whose files say nothing of pooling.
         pad_position: the pad token's id, for an ONNX file that takes `position_ids` and is of a family that counts them
-            from the next one (RoBERTa); None counts from zero.
+            from the next one; None counts from zero.
         dense: products that follow the pooling, in their order; the last one gives `dimension` components.
 
     Example:

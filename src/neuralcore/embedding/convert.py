@@ -50,8 +50,8 @@ def convert_model(
         model: a folder with config.json and model.safetensors, a registry name or a Hub id.
         output: the folder to make. It appears when everything in it was checked, or not at all.
         store: where a model that is named is had (`make_store`).
-        exporter: "builtin" needs no PyTorch and knows BERT, MPNet and NomicBERT; "torch" takes any encoder that
-            transformers loads. None takes the built-in one where it knows the family.
+        exporter: "builtin" needs no PyTorch and knows the kinds of `families.MODEL_TYPES`; "torch" takes any encoder
+            that transformers loads. None takes the built-in one where it knows the family.
         opset: version of ONNX's operators; None takes the exporter's default.
         precision: of the result; another than fp32 is compared with fp32 and refused when too far from it.
         revision: branch, tag or commit on the Hub.

@@ -80,7 +80,7 @@ class Reference:
     @property
     def pad_id(self) -> int:
         """The id that fills padding: the file's own, else that of the usual names."""
-        if self._file_padding:  # MPNet's vocabulary holds a stray [PAD] besides the <pad> it uses
+        if self._file_padding:  # all-mpnet-base-v2's vocabulary holds a stray [PAD] besides the <pad> it uses
             return int(self._file_padding["pad_id"])
         known = (self._inner.token_to_id(token) for token in ("[PAD]", "<pad>"))
         return next((token_id for token_id in known if token_id is not None), 0)
