@@ -189,3 +189,12 @@ def test_adapters_know_the_public_names_their_framework_and_no_other_edge():
         ours = {line.split()[1] for line in text.splitlines() if line.startswith("from neuralcore")}
         assert ours <= {"neuralcore.embedding"}, path
         assert len(text.splitlines()) <= 160, path
+
+
+def test_a_family_is_one_short_file_that_knows_no_back_end():
+    from neuralcore.embedding.families import _MODULES
+
+    for name in set(_MODULES.values()):
+        path = ROOT / "families" / f"{name}.py"
+        assert len(path.read_text().splitlines()) < 120, name
+        assert not {full for full in imports(f"families.{name}", path) if "backends" in full or "onnx" in full}, name

@@ -13,8 +13,8 @@ from ..documents import Document
 from .architecture import read_epsilon, read_heads, read_size, require
 from .checkpoint import Checkpoint
 from .post_norm import BERT_DEFAULTS
-from .reading import read_linear, read_norm, read_parts
-from .stack import Array, Attention, Embeddings, Layer, Linear, Norms, Rotary, Stack
+from .reading import read_linear, read_norm, read_parts, read_table
+from .stack import Attention, Embeddings, Layer, Linear, Norms, Rotary, Stack
 
 PREFIXES = ("nomic_bert.",)
 
@@ -69,9 +69,14 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
             feed_forward_norms=after("norm2", "post_mlp_layernorm"),
         )
 
+    n_words, n_types = read_size(config, "vocab_size"), read_size(config, "type_vocab_size", 2)
+
     def read_embeddings() -> Embeddings:
-        norm = read_norm(checkpoint, "emb_ln", "embeddings.LayerNorm", size=hidden)
-        return Embeddings(words=_read_words(config, checkpoint, hidden), norm=norm)
+        words = read_table(checkpoint, "embeddings.word_embeddings.weight", n_rows=n_words, n_columns=hidden)
+        if "embeddings.token_type_embeddings.weight" in checkpoint:
+            types = checkpoint.read("embeddings.token_type_embeddings.weight", shape=(n_types, hidden))
+            words += types[0]  # one text is one segment, always of type 0
+        return Embeddings(words=words, norm=read_norm(checkpoint, "emb_ln", "embeddings.LayerNorm", size=hidden))
 
     rotary = Rotary(_theta(config), head_size)
     attention = Attention(
@@ -116,16 +121,3 @@ def _n_positions(config: Document) -> int:
         keys = ["max_trained_positions"]
     found = [config.integer(key, 0, least=1, most=_MOST_POSITIONS) for key in keys]
     return max(found) or 2048
-
-
-def _read_words(config: Document, checkpoint: Checkpoint, hidden: int) -> Array:
-    """The word table, which may be filled up with rows that no word has; the embedding of token type 0 is added."""
-    name, n_words = "embeddings.word_embeddings.weight", read_size(config, "vocab_size")
-    words = checkpoint.read(name, shape=(-1, hidden))
-    if len(words) < n_words:
-        raise checkpoint.refused(name, f"{n_words} rows or more, by config.json's vocab_size", f"{len(words)}")
-    if "embeddings.token_type_embeddings.weight" in checkpoint:
-        n_segments = read_size(config, "type_vocab_size", 2)
-        segments = checkpoint.read("embeddings.token_type_embeddings.weight", shape=(n_segments, hidden))
-        words += segments[0]  # one text is one segment, always of type 0
-    return words

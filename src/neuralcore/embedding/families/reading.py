@@ -61,6 +61,18 @@ def read_norm(checkpoint: Checkpoint, *names: str, size: int, bias: bool = True,
     return Norm(weight, checkpoint.read(*biases, shape=(size,)) if bias else None)
 
 
+def read_table(checkpoint: Checkpoint, name: str, *, n_rows: int, n_columns: int) -> Array:
+    """A table, float32 (n_rows or more, n_columns): it may be filled up with rows that are never looked up.
+
+    Raises:
+        ModelCorrupt: fewer rows.
+    """
+    table = checkpoint.read(name, shape=(-1, n_columns))
+    if len(table) < n_rows:
+        raise checkpoint.refused(name, f"{n_rows} rows or more, by config.json", f"{len(table)}")
+    return table
+
+
 def split(linear: Linear, *sizes: int) -> list[Linear]:
     """The products that lie side by side in one, by their numbers of outputs."""
     ends = np.cumsum(sizes)[:-1]
