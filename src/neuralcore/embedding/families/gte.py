@@ -36,9 +36,7 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
     wide, head_size = read_size(config, "intermediate_size"), hidden // n_heads
     require({"head_dim": config.get("head_dim") or head_size}, head_dim=head_size)
     rotary = _read_rotary(config, head_size)
-    attention = Attention(
-        n_heads=n_heads, n_key_heads=n_heads, head_size=head_size, scale=head_size**-0.5, rotary=rotary
-    )
+    attention = Attention.usual(n_heads, head_size, rotary)
     n_words, n_types = read_size(config, "vocab_size"), config.integer("type_vocab_size", 0)
 
     def read_embeddings() -> Embeddings:

@@ -33,9 +33,7 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
     require({"head_dim": config.get("head_dim") or head_size}, head_dim=head_size)
     rope = config.section("rope_scaling") or config.section("rope_parameters")
     rotary = read_rotary(config, rope, "rope_theta", 20_000.0, head_size)
-    attention = Attention(
-        n_heads=n_heads, n_key_heads=n_heads, head_size=head_size, scale=head_size**-0.5, rotary=rotary
-    )
+    attention = Attention.usual(n_heads, head_size, rotary)
     n_words, n_types = read_size(config, "vocab_size"), read_size(config, "type_vocab_size")
 
     def read_embeddings() -> Embeddings:

@@ -32,8 +32,8 @@ def defaults(config: Document) -> Mapping[str, Any]:
     """Of `NomicBertConfig`. The class of its repository on the Hub, which has other words, has unknown ones."""
     if any(key in config for key in _HUB_NAMES.values()):
         return {}
-    own = {"vocab_size": 30528, "type_vocab_size": 2, "pad_token_id": 0, "hidden_act": "silu"}
-    return {**BERT_DEFAULTS, **own, "max_position_embeddings": 2048}
+    sizes = {"vocab_size": 30528, "type_vocab_size": 2, "max_position_embeddings": 2048}
+    return {**BERT_DEFAULTS, **sizes, "pad_token_id": 0, "hidden_act": "silu"}
 
 
 def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
@@ -47,16 +47,16 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
         raise config.refused(names["num_attention_heads"], "heads of an even size, whose halves are rotated,")
 
     def read_layer(number: int) -> Layer:
+        hub, memory = f"encoder.layers.{number}", f"layers.{number}"
+
         def linear(old: str, new: str, n_in: int, n_out: int) -> Linear:
-            both = f"encoder.layers.{number}.{old}", f"layers.{number}.{new}"
-            return read_linear(checkpoint, *both, n_in=n_in, n_out=n_out, bias=None)
+            return read_linear(checkpoint, f"{hub}.{old}", f"{memory}.{new}", n_in=n_in, n_out=n_out, bias=None)
 
         def after(old: str, new: str) -> Norms:
-            norm = read_norm(checkpoint, f"encoder.layers.{number}.{old}", f"layers.{number}.{new}", size=hidden)
-            return Norms(after=norm)
+            return Norms(after=read_norm(checkpoint, f"{hub}.{old}", f"{memory}.{new}", size=hidden))
 
-        packed, parts = f"encoder.layers.{number}.attn.Wqkv", [[f"layers.{number}.self_attn.{p}_proj"] for p in "qkv"]
-        query, key, value = read_parts(checkpoint, packed, *parts, n_in=hidden, n_out=hidden, bias=None)
+        parts = [[f"{memory}.self_attn.{part}_proj"] for part in "qkv"]
+        query, key, value = read_parts(checkpoint, f"{hub}.attn.Wqkv", *parts, n_in=hidden, n_out=hidden, bias=None)
         return Layer(
             query=query,
             key=key,
@@ -78,10 +78,7 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
             words += types[0]  # one text is one segment, always of type 0
         return Embeddings(words=words, norm=read_norm(checkpoint, "emb_ln", "embeddings.LayerNorm", size=hidden))
 
-    rotary = Rotary(_theta(config), head_size)
-    attention = Attention(
-        n_heads=n_heads, n_key_heads=n_heads, head_size=head_size, scale=head_size**-0.5, rotary=rotary
-    )
+    attention = Attention.usual(n_heads, head_size, Rotary(_theta(config), head_size))
     return Stack(
         hidden=hidden,
         wide=wide,
@@ -119,5 +116,4 @@ def _n_positions(config: Document) -> int:
     keys = ["n_positions", "max_position_embeddings"]
     if config.number("rotary_scaling_factor", None):  # stretches the angles beyond the trained length: not built
         keys = ["max_trained_positions"]
-    found = [config.integer(key, 0, least=1, most=_MOST_POSITIONS) for key in keys]
-    return max(found) or 2048
+    return max(config.integer(key, 0, least=1, most=_MOST_POSITIONS) for key in keys) or 2048

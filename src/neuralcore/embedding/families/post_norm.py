@@ -105,7 +105,7 @@ def post_norm_stack(
         )
 
     head_size = hidden // shape.n_heads
-    attention = Attention(n_heads=shape.n_heads, n_key_heads=shape.n_heads, head_size=head_size, scale=head_size**-0.5)
+    attention = Attention.usual(shape.n_heads, head_size)
     return Stack(
         hidden=hidden,
         wide=wide,

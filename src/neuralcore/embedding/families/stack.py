@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,6 +120,11 @@ class Attention:
     rotary: Rotary | None = None
     causal: bool = False
     window: int | None = None
+
+    @classmethod
+    def usual(cls, n_heads: int, head_size: int, rotary: Rotary | None = None) -> Self:
+        """Every head has keys of its own, scores are divided by the root of a head's size, and every token sees all."""
+        return cls(n_heads=n_heads, n_key_heads=n_heads, head_size=head_size, scale=head_size**-0.5, rotary=rotary)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
