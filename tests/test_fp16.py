@@ -1,17 +1,22 @@
 """FP16 where numbers become too large for it. ONNX's reference evaluator computes in halves, as a GPU does."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from neuralcore.embedding import ModelConfig, UnsupportedModel, quantize_model
+from neuralcore.embedding.backends.onnx.session import OnnxSession
 from neuralcore.embedding.backends.onnx.write import write_onnx
+from neuralcore.embedding.providers import GpuOptions
 from tests import foreign_graphs, tiny_model
 from tests.checkpoints import HIDDEN, bert
+from tests.random_stacks import LIKE, random_stack
 from tests.stacks import stack_of
 
 FEEDS = {"input_ids": np.array([[2, 9, 30, 3]]), "attention_mask": np.ones((1, 4), np.int64)}
@@ -128,3 +133,45 @@ def test_attention_over_one_packed_tensor_stays_fp32(tmp_path, tokenizer):
         node = helper.make_node("MultiHeadAttention", inputs, ["attended"], domain="com.microsoft", num_heads=2)
         model.nodes.append(node)
         assert (node in _Plan(model, set())) is (inputs == ["x"] * 3)
+
+
+def types_of(path: Path, names: list[str]) -> dict[str, str]:
+    """As ONNX Runtime infers them."""
+    model = onnx.load(path)
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return {output.name: output.type for output in session.get_outputs()}
+
+
+@pytest.mark.parametrize("name", LIKE)
+def test_products_and_attention_are_half_and_norms_and_residuals_fp32(tmp_path, tokenizer, name):
+    """Heads under norms, heads that are shared, and windows, too: what is masked there is no half."""
+    stack = random_stack(3, replace(LIKE[name], words=120, longest=32))
+    config = ModelConfig(name="x", dimension=stack.size or stack.hidden, max_tokens=32, normalize=False)
+    source, path = tmp_path / "model.onnx", tmp_path / "half.onnx"
+    write_onnx(stack, config, source)
+    quantize_model(source, path, "fp16", tokenizer_path=tokenizer, max_tokens=32)
+    graph = onnx.load(path).graph
+    nodes = {op: [node for node in graph.node if node.op_type == op] for op in ("MatMul", "MultiHeadAttention", "Add")}
+    constants = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    weights = [node.input[1] for node in nodes["MatMul"] if node.input[1] in constants]
+    assert {constants[weight] for weight in weights} == {TensorProto.FLOAT16}
+    assert {kind for norm, kind in constants.items() if "norm" in norm or "before" in norm} <= {TensorProto.FLOAT}
+    attended = [value for node in nodes["MultiHeadAttention"] for value in [*node.input[:3], *node.input[5:]]]
+    assert set(types_of(path, attended).values()) == {"tensor(float16)"}
+    sums = [node.output[0] for node in nodes["Add"] if not set(node.input) & constants.keys()]
+    assert set(types_of(path, sums).values()) <= {"tensor(float)", "tensor(int64)"}
+    expected, found = map(states, (source, path))
+    assert np.abs(found - expected).max() < 4e-3 * np.abs(expected).max()
+
+
+def states(path: Path) -> np.ndarray:
+    """Of two texts, the shorter one among padding that sees nothing of it."""
+    session = OnnxSession(path, device="cpu", n_threads=1, gpu=GpuOptions())
+    mask = np.array([[1] * 20, [1, 1] + [0] * 18])
+    found = session.run("last_hidden_state", session.feeds(np.arange(40).reshape(2, 20) + 2, mask))
+    assert np.isfinite(found).all()
+    return found[mask == 1]

@@ -22,8 +22,8 @@ class Scores:
 
     def __init__(self, graph: GraphWriter, stack: Stack, distance_bias: Array | None) -> None:
         self._graph, self._stack = graph, stack
-        self._distance = self._make_distance() if distance_bias is not None or self._has_window() else ""
         self._bias = "" if distance_bias is None else self._make_bias(distance_bias)
+        self._size = ""
         self._windows: dict[int, str] = {}
         self._angles: dict[Rotary, tuple[str, str]] = {}
         self._position_ids = ""
@@ -36,7 +36,7 @@ class Scores:
             return self._bias
         if window not in self._windows:
             graph = self._graph
-            is_far = graph.node("Greater", graph.node("Abs", self._distance), graph.scalar(window))
+            is_far = graph.node("Greater", self._distance_size(), graph.floats(float(window)))
             hidden = graph.node("Where", is_far, graph.floats(_UNSEEN), graph.floats(0.0))
             hidden = graph.node("Unsqueeze", hidden, graph.ints(0, 1))
             self._windows[window] = graph.node("Add", hidden, self._bias) if self._bias else hidden
@@ -59,23 +59,27 @@ class Scores:
             self._position_ids = graph.node("Expand", row, graph.node("Shape", "input_ids"))
         return self._position_ids
 
-    def _has_window(self) -> bool:
-        return any(attention.window is not None for attention in self._stack.attentions)
-
     def _positions(self) -> str:
         graph = self._graph
         return graph.node("Range", graph.scalar(0), graph.node("Squeeze", graph.sequence_length()), graph.scalar(1))
 
-    def _make_distance(self) -> str:
+    def _distance(self, positions: str) -> str:
         """Key minus query, (sequence, sequence)."""
-        graph, positions = self._graph, self._positions()
+        graph = self._graph
         key, query = (graph.node("Unsqueeze", positions, graph.ints(axis)) for axis in (0, 1))
         return graph.node("Sub", key, query)
+
+    def _distance_size(self) -> str:
+        """In floats, which take half the room of int64: there are as many as of one head's scores."""
+        if not self._size:
+            positions = self._graph.node("Cast", self._positions(), to=TensorProto.FLOAT)
+            self._size = self._graph.node("Abs", self._distance(positions))
+        return self._size
 
     def _make_bias(self, by_distance: Array) -> str:
         """The bias of every pair of positions, (1, heads, sequence, sequence)."""
         graph = self._graph
-        row = graph.node("Add", self._distance, graph.ints(self._stack.max_positions - 1))
+        row = graph.node("Add", self._distance(self._positions()), graph.ints(self._stack.max_positions - 1))
         pairs = graph.node("Gather", graph.tensor("distance_bias", by_distance), row, axis=1)
         return graph.node("Unsqueeze", pairs, graph.ints(0))
 
