@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise, product
+from math import erf
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,15 @@ from neuralcore.embedding import (
     OutOfMemory,
     PoolingStrategy,
     ProviderUnavailable,
+    UnsupportedModel,
     VerificationFailed,
 )
 from neuralcore.embedding.backends.native.encoder import NativeEncoder
 from neuralcore.embedding.backends.native.kernels import choose_isa, compiled_isas, is_usable
 from neuralcore.embedding.backends.native.pack import pack_model
+from neuralcore.embedding.config import Dense
 from neuralcore.embedding.families.forward import run
+from neuralcore.embedding.families.stack import DenseStep, Linear
 from neuralcore.embedding.pooling import normalize, pool
 from neuralcore.embedding.precision import packed as packed_module
 from neuralcore.embedding.types import TokenBatch
@@ -149,6 +153,49 @@ def test_features_of_every_family_give_the_same_bits_in_any_batch(made):
             for start in range(0, len(texts), size):
                 rows = order[start : start + size]
                 np.testing.assert_array_equal(encoder.encode(tokens_of([texts[i] for i in rows])), expected[rows])
+
+
+def dense_steps(n_in):
+    """Of every shape that there is: smaller, larger with a residual product, the same with a plain residual."""
+    random = np.random.default_rng(6)
+
+    def step(n_in, n_out, activation, *, bias, residual):
+        def values(*shape):
+            return random.normal(0, n_in**-0.5, shape).astype(np.float32)
+
+        linear = Linear(values(n_out, n_in).T, values(n_out) if bias else None)
+        through = Linear(values(n_out, n_in).T) if residual and n_in != n_out else None
+        told = Dense(n_in=n_in, n_out=n_out, activation=activation, bias=bias, residual=residual)
+        return DenseStep(told, linear, through)
+
+    return [
+        step(n_in, 20, "tanh", bias=True, residual=False),
+        step(20, 50, "gelu", bias=False, residual=True),
+        step(50, 50, "sigmoid", bias=True, residual=True),
+    ]
+
+
+def test_steps_behind_several_poolings_are_near_fp32(tmp_path):
+    steps, path = dense_steps(2 * checkpoints.HIDDEN), tmp_path / "packed.safetensors"
+    pack_model(native_stack("bert"), tokens_of(random_texts(60, 40, seed=9)), path, dense=steps)
+    poolings = PoolingStrategy.CLS, PoolingStrategy.WEIGHTED_MEAN
+    config = ModelConfig(
+        name="steps", dimension=50, max_tokens=64, pooling=poolings, dense=tuple(step.dense for step in steps)
+    )
+    tokens = tokens_of(random_texts(50, 40))
+    hidden = run(native_stack("bert"), tokens.ids, tokens.offsets.tolist()).astype(np.float64)
+    texts = [hidden[start:end] for start, end in pairwise(tokens.offsets)]
+    places = [np.arange(1, len(text) + 1) / np.arange(1, len(text) + 1).sum() for text in texts]
+    x = np.stack([np.concatenate([text[0], place @ text]) for text, place in zip(texts, places, strict=True)])
+    x = np.tanh(x @ steps[0].linear.weight + steps[0].linear.bias)
+    y = x @ steps[1].linear.weight
+    x = y * (1 + np.vectorize(erf)(y / 2**0.5)) / 2 + x @ steps[1].residual.weight
+    x = 1 / (1 + np.exp(-(x @ steps[2].linear.weight + steps[2].linear.bias))) + x
+    with closing(NativeEncoder(path, config)) as encoder:
+        cosines = (normalize(x) * encoder.encode(tokens)).sum(axis=1)
+    assert cosines.min() > 0.998
+    with pytest.raises(UnsupportedModel, match=r"takes 96 components, .* give 48"):
+        NativeEncoder(path, ModelConfig(name="other", dimension=50, max_tokens=64))
 
 
 @given(st.lists(st.integers(0, 30), max_size=12), st.integers(0, 2**31))
@@ -304,7 +351,7 @@ def path_of_tokenizer(engine) -> Path:
 
 
 def test_model_too_far_from_fp32_is_refused_and_not_kept(monkeypatch, tiny_folder, tmp_path):
-    def damage(stack, tokens, output_path, *, made_from):
+    def damage(stack, tokens, output_path, **_):
         from neuralcore.embedding.backends.native.file import read_packed, write_packed
 
         pack_model(stack, tokens, output_path)

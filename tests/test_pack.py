@@ -1,6 +1,7 @@
 """A checkpoint packed for the kernels: the file, the integers in it, and the NumPy encoder that calibrates it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,17 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from neuralcore.embedding import ModelConfig, ModelCorrupt
+from neuralcore.embedding import ModelConfig, ModelCorrupt, UnsupportedModel
+from neuralcore.embedding.backends.native import rounding
 from neuralcore.embedding.backends.native.file import read_packed, write_packed
 from neuralcore.embedding.backends.native.integers import hadamard, pack_columns, quantize_rows
 from neuralcore.embedding.backends.native.pack import pack_model, why_not
-from neuralcore.embedding.backends.native.rounding import quantize_columns, quantize_columns_for
+from neuralcore.embedding.backends.native.rounding import quantize_columns, quantize_columns_for, quantize_rows_of
 from neuralcore.embedding.backends.onnx.write import write_onnx
+from neuralcore.embedding.config import Dense
 from neuralcore.embedding.families.forward import run
 from neuralcore.embedding.families.positions import position_ids
+from neuralcore.embedding.families.stack import Rotary
 from neuralcore.embedding.types import TokenBatch
 from tests import checkpoints
 from tests.golden import hidden_states
+from tests.native_stacks import FEATURES, native_stack
+from tests.random_stacks import random_stack
 from tests.stacks import stack_of
 
 
@@ -198,10 +204,64 @@ def test_every_family_can_be_packed(name, tmp_path):
     np.testing.assert_array_equal(tensors["layers.1.down.column_sum"], whole.sum(axis=0, dtype=np.int64))
 
 
+@pytest.mark.parametrize("name", FEATURES)
+def test_features_of_every_family_can_be_packed(name):
+    assert why_not(native_stack(name)) is None
+
+
 @pytest.mark.parametrize(
-    "change",
-    [{"num_attention_heads": 4}, {"intermediate_size": 100}, {"hidden_size": 54}],
+    ("changed", "told"),
+    [
+        ({"embedding_size": 32}, "a projection behind the word table"),
+        ({"size": 32}, "a projection behind the last layer"),
+        ({"hidden": 40}, "hidden states of size 40, which is not a multiple of 16"),
+        ({"wide": 100}, "a feed-forward network of size 100"),
+        ({"head_size": 24}, "heads of size 24"),
+        ({"head_size": 8, "n_heads": 4, "n_key_heads": 4}, "heads of size 8"),
+    ],
 )
-def test_what_the_kernels_do_not_know_is_not_packed(change, tmp_path):
-    maker = checkpoints.bert(1)
-    assert "not a multiple of 16" in why_not(stack_of(maker.save(tmp_path), {**maker.architecture, **change}))
+def test_first_part_that_the_kernels_do_not_know_is_named_and_nothing_is_packed(changed, told, tmp_path):
+    stack = random_stack(1, replace(FEATURES["gte"], **changed))
+    assert told in why_not(stack)
+    tokens = TokenBatch(np.arange(4, 12, dtype=np.int32), np.array([0, 8]), np.array([8]))
+    with pytest.raises(UnsupportedModel, match=told):
+        pack_model(stack, tokens, tmp_path / "packed.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_sizes_beyond_the_sums_of_the_kernels_and_other_tables_of_angles_are_not_known():
+    stack = native_stack("gte")
+    assert "of size 65552" in why_not(replace(stack, wide=65_552))
+    assert "1048577 positions" in why_not(replace(stack, max_positions=2**20 + 1))
+    turned = replace(stack.attentions[0], rotary=Rotary(1e4, 8))
+    assert "rotary positions of 8 components in heads of 16" in why_not(replace(stack, attentions=(turned,)))
+    many = replace(stack.attentions[0], n_heads=5000)
+    assert "all heads together of size 80000" in why_not(replace(stack, attentions=(many,)))
+    assert "unit length" in why_not(stack, [Dense(n_in=48, n_out=32, normalize_input=True)])
+
+
+def test_scale_of_scores_and_of_words_and_windows_beyond_all_positions_are_packed(tmp_path):
+    stack = native_stack("gemma3")
+    attentions = tuple(replace(attention, window=10**9) for attention in stack.attentions)
+    tokens = TokenBatch(np.arange(4, 12, dtype=np.int32), np.array([0, 8]), np.array([8]))
+    pack_model(replace(stack, attentions=attentions), tokens, tmp_path / "packed.safetensors")
+    tensors, about = read_packed(tmp_path / "packed.safetensors")
+    assert {said["window"] for said in about["attentions"]} == {None}
+    assert [said["rotary"] for said in about["attentions"]] == [0, 0, 1]
+    np.testing.assert_allclose(
+        tensors["cosines.1"], np.cos(np.outer(np.arange(64), 1e6 ** (-np.arange(8) / 8))), atol=1e-5
+    )
+    np.testing.assert_array_equal(tensors["layers.0.query_norm.weight"], stack.read_layer(0).query_norm.weight / 4)
+    words = tensors["words"] * tensors["word_scale"][:, None]
+    np.testing.assert_allclose(words, stack.read_embeddings().words * stack.word_scale, atol=0.02)
+    assert not [name for name in tensors if "after" in name or (name.endswith("norm.bias"))]
+
+
+def test_words_are_quantized_alike_in_one_block_or_several(monkeypatch):
+    table = np.random.default_rng(5).normal(size=(50, 16)).astype(np.float32)
+    table[7] = 0
+    whole = quantize_rows_of(table)
+    monkeypatch.setattr(rounding, "_ROWS", 7)
+    for own, other in zip(quantize_rows_of(table), whole, strict=True):
+        np.testing.assert_array_equal(own, other)
+    np.testing.assert_allclose(whole[0] * whole[1][:, None], table, atol=np.abs(table).max() / 250)

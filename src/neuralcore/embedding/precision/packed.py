@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ..backends.native.encoder import NativeEncoder
 from ..backends.native.format import PACK_VERSION
-from ..backends.native.kernels import choose_isa
+from ..backends.native.kernels import absence, choose_isa
 from ..backends.native.pack import pack_model, why_not
+from ..config import ModelConfig
 from ..cpu import available_threads
 from ..progress import progress_bar
 from ..samples import calibration_texts, verification_texts
@@ -25,10 +26,28 @@ _log = logging.getLogger(__name__)
 
 
 def runs_natively(store: Store, source: Manifest) -> bool:
-    """Whether this CPU has kernels for INT8, and they know the model."""
-    if not source.graph_version or choose_isa() is None or source.config.dense:
+    """Whether INT8 of a model runs on the native kernels. Its checkpoint is opened where nothing else can tell."""
+    if not source.graph_version or choose_isa() is None:
         return False
-    return store.has_variant(source, _NAME) or why_not(_original(source).stack()) is None
+    if store.has_variant(source, _NAME):
+        return True
+    original = _original(source)
+    if original.safetensors_path is None and store.has_variant(source, Precision.INT8):
+        return False  # the cache was cleaned in part; what is left of it can be used
+    return why_not_native(_fetched(store, source), source.config) is None
+
+
+def why_not_native(model: ModelFolder, config: ModelConfig) -> str | None:
+    """Why INT8 of a model that is built here does not run on the native kernels; None if it does. Nothing is made.
+
+    Args:
+        model: its original files.
+        config: its configuration.
+    """
+    if choose_isa() is None:
+        return f"no native kernels: {absence()}"
+    reason = why_not(model.stack(), config.dense)
+    return reason and f"the native kernels do not know {reason}"
 
 
 def ensure_packed(store: Store, source: Manifest, *, thorough: bool = False) -> Manifest:
@@ -54,20 +73,28 @@ def _original(source: Manifest) -> ModelFolder:
     return ModelFolder(Path(source.source["folder"]), source.config.name)
 
 
+def _fetched(store: Store, source: Manifest) -> ModelFolder:
+    """Its original files, fetched again where the cache was copied or cleaned in part."""
+    original = _original(source)
+    if original.safetensors_path is None and "repository" in source.source:
+        return ModelFolder(store.fetch(source.source["repository"], revision=source.source["revision"]))
+    return original
+
+
 def _make(store: Store, source: Manifest, folder: Path) -> Manifest:
     _log.info("packing %s", source.config.name)
-    original = _original(source)
-    if original.safetensors_path is None:  # the cache was copied or cleaned in part
-        original = ModelFolder(store.fetch(source.source["repository"], revision=source.source["revision"]))
+    original = _fetched(store, source)
     write_effective(source.tokenizer_path, folder / "tokenizer.json")
     path = folder / "model.safetensors"
     config = source.config
     tokenizer = Tokenizer(
         source.tokenizer_path, max_tokens=min(config.max_tokens, _LONGEST_SAMPLE), lowercase=config.lowercase
     )
-    with progress_bar(f"Making int8 of {config.name}", None):
+    stack = original.stack()
+    with progress_bar(f"Making int8 of {config.name}", stack.n_layers) as advance:
         tokens = tokenizer.encode(calibration_texts())
-        pack_model(original.stack(), tokens, path, made_from=source.weights_sha256 or "")
+        dense, made_from = original.dense_steps(config), source.weights_sha256 or ""
+        pack_model(stack, tokens, path, dense=dense, made_from=made_from, advance=advance)
         agreement = measure(_fp32(source, tokenizer), _native(path, source, tokenizer), verification_texts())
     for failure in failures(agreement, BOUNDS[Precision.INT8]):
         raise failure

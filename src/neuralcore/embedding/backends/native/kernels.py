@@ -172,11 +172,10 @@ class NativeModel:
         # Rows of the tables of positions; those up to the pad position belong to no token that counts.
         n_positions: int = about["max_positions"]
         self.max_tokens = n_positions - (0 if self.pad_position is None else self.pad_position + 1)
-        poolings = config.pooling if isinstance(config.pooling, tuple) else (config.pooling,)
-        self._poolings = np.array([_POOLINGS[pooling] for pooling in poolings], np.int32)
+        self._poolings = np.array([_POOLINGS[pooling] for pooling in config.poolings], np.int32)
         self._layers = _array(_Layer, (self._layer(number, said) for number, said in enumerate(about["attentions"])))
         self._dense = _array(_Dense, (self._dense_step(number, said) for number, said in enumerate(about["dense"])))
-        self.pooled_size = len(poolings) * self.hidden
+        self.pooled_size = len(config.poolings) * self.hidden
         self.size = self._dense[-1].n_out if len(self._dense) else self.pooled_size
         self._model = _Model(
             words=self._pointer("words"),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...config import Dense
 from ...errors import ModelCorrupt, UnsupportedModel
-from ...families.stack import Array, Attention, Embeddings, Layer, Linear, Norm, Rotary, Stack
+from ...families.stack import Array, Attention, DenseStep, Embeddings, Layer, Linear, Norm, Rotary, Stack
 from ...types import Advance, TokenBatch
 from .format import ACTIVATIONS, MOST_POSITIONS, MULTIPLE, PACK_VERSION, WIDEST
 
@@ -19,30 +21,39 @@ _LARGEST = 1e15
 _INPUTS = {"qkv": "query", "gate": "up"}  # whose input a product shares
 
 
-def why_not(stack: Stack) -> str | None:
-    """What the kernels do not know of an encoder, by what is known without its weights; None if they can run it."""
-    if stack.embedding_size or stack.size:
-        return "a projection " + ("behind the word table" if stack.embedding_size else "behind the last layer")
+def why_not(stack: Stack, dense: Sequence[Dense] = ()) -> str | None:
+    """What the kernels do not know of a model, by what is known without its weights; None if they can run it.
+
+    Args:
+        stack: the encoder.
+        dense: the steps behind pooling.
+    """
+    return next(_unknown(stack, dense), None)
+
+
+def _unknown(stack: Stack, dense: Sequence[Dense]) -> Iterator[str]:
+    if stack.embedding_size:
+        yield "a projection behind the word table"
+    if stack.size:
+        yield "a projection behind the last layer"
+    if any(step.normalize_input for step in dense):
+        yield "a Dense step that scales its input to unit length"
     if stack.activation not in ACTIVATIONS:
-        return f"the activation {stack.activation}"
+        yield f"the activation {stack.activation}"
     if stack.max_positions > MOST_POSITIONS:
-        return f"{stack.max_positions} positions, more than {MOST_POSITIONS}"
-    sizes = {"hidden states": stack.hidden, "a feed-forward network": stack.wide}
+        yield f"{stack.max_positions} positions, more than {MOST_POSITIONS}"
+    yield from _unknown_sizes({"hidden states": stack.hidden, "a feed-forward network": stack.wide})
     for attention in dict.fromkeys(stack.attentions):
         if attention.rotary and attention.rotary.size != attention.head_size:
-            return f"rotary positions of {attention.rotary.size} components in heads of {attention.head_size}"
-        sizes["heads"] = attention.head_size
-        sizes["heads together"] = attention.n_heads * attention.head_size
-        if reason := _refuse_sizes(sizes):
-            return reason
-    return None
+            yield f"rotary positions of {attention.rotary.size} components in heads of {attention.head_size}"
+        size = attention.head_size
+        yield from _unknown_sizes({"heads": size, "all heads together": attention.n_heads * size})
 
 
-def _refuse_sizes(sizes: Mapping[str, int]) -> str | None:
+def _unknown_sizes(sizes: Mapping[str, int]) -> Iterator[str]:
     for name, size in sizes.items():
         if size % MULTIPLE or size > WIDEST:
-            return f"{name} of size {size}, which is not a multiple of {MULTIPLE} up to {WIDEST}"
-    return None
+            yield f"{name} of size {size}, which is not a multiple of {MULTIPLE} up to {WIDEST}"
 
 
 def pack_model(
@@ -50,6 +61,7 @@ def pack_model(
     tokens: TokenBatch,
     output_path: Path,
     *,
+    dense: Sequence[DenseStep] = (),
     made_from: str = "",
     advance: Advance = lambda _: None,
 ) -> None:
@@ -59,6 +71,7 @@ def pack_model(
         stack: the encoder; `why_not` has nothing to say of it.
         tokens: calibration texts.
         output_path: the file to write.
+        dense: the steps behind pooling, with their weights.
         made_from: SHA-256 of the checkpoint, for the fingerprint.
         advance: called with 1 after each layer.
 
@@ -68,21 +81,19 @@ def pack_model(
     """
     from .file import write_packed
 
-    if reason := why_not(stack):
+    if reason := why_not(stack, [step.dense for step in dense]):
         raise UnsupportedModel(str(output_path), f"the native kernels do not know {reason}")
     tables = list(dict.fromkeys(attention.rotary for attention in stack.attentions if attention.rotary))
-    tensors: dict[str, NDArray[Any]] = {}
     with np.errstate(over="ignore", invalid="ignore"):  # _check_size tells of it
         try:
-            for name, tensor in _tensors(stack, tables, tokens, advance):
-                tensors[name] = tensor
+            tensors = dict(chain(_tensors(stack, tables, tokens, advance), _steps(dense)))
         except OverflowError as error:
             expected = "weights and hidden states up to 1e15"
             raise ModelCorrupt(str(output_path), expected=expected, actual=str(error)) from error
-    write_packed(output_path, tensors, _about(stack, tables, made_from))
+    write_packed(output_path, tensors, _about(stack, tables, dense, made_from))
 
 
-def _about(stack: Stack, tables: list[Rotary], made_from: str) -> dict[str, Any]:
+def _about(stack: Stack, tables: list[Rotary], dense: Sequence[DenseStep], made_from: str) -> dict[str, Any]:
     return {
         "pack_version": PACK_VERSION,
         "made_from": made_from,
@@ -94,7 +105,7 @@ def _about(stack: Stack, tables: list[Rotary], made_from: str) -> dict[str, Any]
         "pad_position": stack.pad_position,
         "n_layers": stack.n_layers,
         "attentions": [_about_attention(stack, attention, tables) for attention in stack.attentions],
-        "dense": [],
+        "dense": [{"activation": str(step.dense.activation), "residual": step.dense.residual} for step in dense],
     }
 
 
@@ -145,6 +156,15 @@ def _embeddings(stack: Stack, embeddings: Embeddings) -> Iterator[tuple[str, NDA
         yield "positions", embeddings.positions
     if embeddings.distance_bias is not None:
         yield "distance_bias", embeddings.distance_bias
+
+
+def _steps(dense: Sequence[DenseStep]) -> Iterator[tuple[str, NDArray[Any]]]:
+    for number, step in enumerate(dense):
+        yield f"dense.{number}.weight", step.linear.weight
+        if step.linear.bias is not None:
+            yield f"dense.{number}.bias", step.linear.bias
+        if step.residual is not None:
+            yield f"dense.{number}.residual", step.residual.weight
 
 
 def _run(
