@@ -10,6 +10,7 @@ import pytest
 
 from neuralcore.embedding import EmbeddingEngine, ModelUnavailable, UnsupportedModel
 from neuralcore.embedding.store import Store, make_store
+from neuralcore.embedding.store.registry import find_spec
 from tests import foreign_graphs, hub_server, tiny_model
 from tests.families import modules
 
@@ -168,6 +169,50 @@ def test_pickled_weights_that_another_program_cached_do_not_hide_the_checkpoint(
     put(folder, "pytorch_model.bin")
     snapshot_download(REPOSITORY, cache_dir=store.hub_cache, endpoint=hub.url, ignore_patterns=["*.safetensors"])
     assert "model.safetensors" in files(store.fetch(REPOSITORY))
+
+
+REGISTERED = "intfloat/multilingual-e5-large"
+
+
+@pytest.fixture
+def registered(folder):
+    """A model that is known by name, unpinned, and that its files say other things of than the registry."""
+    tiny_model.write(folder)
+    with hub_server.running(repositories={REGISTERED: folder}) as state:
+        yield state
+
+
+@pytest.mark.parametrize("name", ["multilingual-e5-large", REGISTERED, "Multilingual-E5-Large"])
+def test_files_of_a_known_model_win_and_its_card_adds_prompts(registered, folder, tmp_path, name):
+    plain = EmbeddingEngine.from_pretrained(folder, cache_dir=tmp_path / "c")
+    engine = EmbeddingEngine.from_pretrained(name, cache_dir=tmp_path / "c", endpoint=registered.url)
+    assert (engine.config.name, engine.dimension, engine.max_tokens) == ("multilingual-e5-large", 48, 32)
+    expected = plain.embed_batch(["query: the cat", "passage: the cat", "the cat"])
+    vectors = [engine.embed_query("the cat"), engine.embed("the cat"), engine.embed("the cat", prompt="")]
+    np.testing.assert_allclose(vectors, expected, atol=1e-6)
+
+
+def test_known_model_that_another_program_cached_in_part_is_not_pooled_as_it_happens_to_be(registered, tmp_path):
+    from huggingface_hub import hf_hub_download
+
+    store = make_store(tmp_path / "cache", endpoint=registered.url, sources=("mirror",))
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        hf_hub_download(REGISTERED, name, cache_dir=store.hub_cache, endpoint=registered.url)
+    with pytest.raises(ModelUnavailable, match="in part only"):
+        replace(store, offline=True).fetch(REGISTERED)
+
+
+def test_pinned_commit_is_asked_for_and_its_onnx_file_is_used(folder, tmp_path):
+    """As bge-m3, by name."""
+    commit = find_spec("bge-m3").revision
+    tiny_model.write(folder)
+    (folder / "model.safetensors").unlink()
+    write_split_graph(folder / "onnx", outputs=("token_embeddings", "sentence_embedding"))
+    put(folder, "1_Pooling/config.json", content=b'{"word_embedding_dimension": 2, "pooling_mode_cls_token": true}')
+    with hub_server.running(repositories={"BAAI/bge-m3": folder}, commit=commit) as hub:
+        engine = EmbeddingEngine.from_pretrained("bge-m3", cache_dir=tmp_path / "c", endpoint=hub.url)
+    assert not [request for request in hub.requests if "/main" in request]
+    assert (engine.dimension, engine.max_tokens) == (2, 32)
 
 
 def compare_with_folder(hub, folder: Path, tmp_path: Path) -> EmbeddingEngine:

@@ -106,7 +106,7 @@ def _from_cache(cached: CachedRepository, spec: ModelSpec) -> Path:
     listing = cached.listing(commit)
     if listing is None:
         listing = cached.present(commit)
-        if spec.config is None and "modules.json" not in listing:
+        if not spec.replaces_files and "modules.json" not in listing:
             # Programs that need no more leave it away, and without it a model is pooled by mean.
             raise FileNotFoundError("it may be there in part only: there is neither modules.json nor a listing")
     folder = cached.snapshot(commit)
