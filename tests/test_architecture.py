@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -64,11 +65,13 @@ WALLS = {
 }
 
 
+@cache
 def modules() -> dict[str, Path]:
     paths = {path: path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for path in ROOT.rglob("*.py")}
     return {name.removesuffix(".__init__"): path for path, name in paths.items() if name != "__init__"}
 
 
+@cache
 def imports(name: str, path: Path) -> set[str]:
     """Full names of everything a module imports, wherever in it."""
     own = f"{PACKAGE}.{name}".split(".")

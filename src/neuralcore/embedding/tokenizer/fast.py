@@ -17,7 +17,7 @@ import numpy as np
 from .. import memory
 from ..forks import reset_in_children
 from ..workers import Workers
-from .proven import find_doubt, proven_ranges
+from .proven import find_doubt, find_doubt_of_kind, proven_ranges
 from .ragged import Ragged
 from .reference import Reference
 
@@ -110,6 +110,10 @@ def load_fast(path: Path, reference: Reference, document: str | None = None) -> 
         reference: what has read it already.
         document: what to read instead of the file.
     """
+    structure = reference.structure()
+    if doubt := find_doubt_of_kind(structure.normalizer, structure.pre_tokenizer):
+        _log.info("tokenizing %s without tokie: %s", path, doubt)
+        return None
     try:
         from tokie import Tokenizer as TokieTokenizer
         from tokie import TokieError

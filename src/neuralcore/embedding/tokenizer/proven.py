@@ -75,11 +75,8 @@ def _unproven() -> re.Pattern[str]:
 
 def find_doubt(document: dict[str, Any]) -> str | None:
     """What about a tokenizer.json is not of the proven kind; None if it is uncased BERT's."""
-    normalizer = dict(document.get("normalizer") or {})
-    if normalizer.pop("strip_accents", None) is False or normalizer != _NORMALIZER:
-        return "not uncased BERT's normalizer"
-    if document.get("pre_tokenizer") != {"type": "BertPreTokenizer"}:
-        return "not BERT's pre-tokenizer"
+    if doubt := find_doubt_of_kind(document.get("normalizer"), document.get("pre_tokenizer")):
+        return doubt
     model = dict(document.get("model") or {})
     vocabulary = model.pop("vocab", {})
     if model != _MODEL:
@@ -87,6 +84,14 @@ def find_doubt(document: dict[str, Any]) -> str | None:
     if not all(_is_proven_token(token, vocabulary) for token in document.get("added_tokens", ())):
         return "added tokens of another kind than BERT's"
     return _find_doubt_about_words(vocabulary)
+
+
+def find_doubt_of_kind(normalizer: dict[str, Any] | None, pre_tokenizer: dict[str, Any] | None) -> str | None:
+    """What can be doubted without a look at the vocabulary, which may have 250,000 pieces."""
+    parts = dict(normalizer or {})
+    if parts.pop("strip_accents", None) is False or parts != _NORMALIZER:
+        return "not uncased BERT's normalizer"
+    return None if pre_tokenizer == {"type": "BertPreTokenizer"} else "not BERT's pre-tokenizer"
 
 
 def _is_proven_token(token: dict[str, Any], vocabulary: dict[str, int]) -> bool:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from threading import RLock
 from typing import Any, TypeVar
 
 import numpy as np
 
 from .. import memory
 from ..errors import ModelCorrupt, OutOfMemory
+from ..forks import reset_in_children
 from .ragged import Ragged
+from .unigram import LEAST_BYTES, Unigram, read_unigram
 
 with memory.loading("tokenizers", 24 * memory.MIB):
     from tokenizers import Tokenizer as HfTokenizer
@@ -24,7 +28,11 @@ _BYTES_PER_FILE_BYTE = 16  # of a loaded tokenizer.json
 WORKING_BYTES = 256  # of Hugging Face for a byte of text; 125 to 220 were measured
 _LEAST_BYTES = 16 * memory.MIB
 _CHUNK_TEXTS = 128
+FEW_CHARACTERS = 2_000_000
+"""Of texts that a large Unigram vocabulary is read in parts for; then all of it is loaded, which takes the processor
+time that parts take for about so many more than Hugging Face."""
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 _LONG_CHARACTERS = 1_000  # some 0.3 ms: Hugging Face holds the GIL for one text, not for a list
 
 
@@ -59,6 +67,8 @@ class Structure:
 class Reference:
     """A tokenizer.json without its truncation and padding.
 
+    A large Unigram vocabulary is read in parts (unigram.py) until there have been `FEW_CHARACTERS`.
+
     Args:
         path: the tokenizer.json.
         lowercase: lower the case first, unless the file's own normalizer does.
@@ -69,20 +79,33 @@ class Reference:
     """
 
     def __init__(self, path: Path, *, lowercase: bool, document: str | None = None) -> None:
-        self._path, self._inner = path, _load(path, document)
+        self._path, self._lowercase, self._document = path, lowercase, document
+        self._unigram, self._n_characters = _open_unigram(path, document), 0
+        self._stamp = _stamp_of(path)
+        self._inner = self._unigram.parts if self._unigram else _load(path, document)
         self._file_padding = self._inner.padding
         self._file_truncation = self._inner.truncation
-        self._inner.no_padding()
-        self._inner.no_truncation()
-        if lowercase:
-            _add_lowercase(self._inner)
+        self._prepare(self._inner)
+        self.forget_threads()
+        reset_in_children(self)
+
+    def forget_threads(self) -> None:
+        """See `forks.HasThreads`."""
+        self._lock = RLock()
+
+    def _prepare(self, inner: HfTokenizer) -> None:
+        inner.no_padding()
+        inner.no_truncation()
+        if self._lowercase:
+            _add_lowercase(inner)
 
     @property
     def pad_id(self) -> int:
         """The id that fills padding: the file's own, else that of the usual names."""
         if self._file_padding:  # all-mpnet-base-v2's vocabulary holds a stray [PAD] besides the <pad> it uses
             return int(self._file_padding["pad_id"])
-        known = (self._inner.token_to_id(token) for token in ("[PAD]", "<pad>"))
+        find = self._unigram.id_of if self._unigram else self._inner.token_to_id
+        known = (find(token) for token in ("[PAD]", "<pad>"))
         return next((token_id for token_id in known if token_id is not None), 0)
 
     @property
@@ -93,7 +116,7 @@ class Reference:
     @property
     def n_ids(self) -> int:
         """Ids are below this."""
-        return int(self._inner.get_vocab_size())
+        return self._unigram.n_ids if self._unigram else int(self._inner.get_vocab_size())
 
     def special_tokens(self) -> tuple[list[int], list[int]]:
         """The ids that the file's template puts before and after a text."""
@@ -110,6 +133,8 @@ class Reference:
             TypeError, UnicodeEncodeError: not a str, or one with lone surrogates.
             ModelCorrupt: the tokenizer cannot do it.
         """
+        if unigram := self._find_unigram(texts):
+            return Ragged.of([np.array(row, np.int32) for row in self._look_up(unigram, texts)])
         if len(texts) == 1 and len(texts[0]) <= _LONG_CHARACTERS:  # no thread pool: 20 us less
             one = self._translated(lambda: self._inner.encode(texts[0], add_special_tokens=False))
             ids = np.array(one.ids, np.int32)
@@ -119,6 +144,36 @@ class Reference:
         rows = [row for start in starts for row in self._encode_chunk(texts[start : start + _CHUNK_TEXTS])]
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         return Ragged(np.fromiter(chain.from_iterable(rows), np.int32, int(lengths.sum())), lengths)
+
+    def _find_unigram(self, texts: Sequence[str]) -> Unigram | None:
+        """What reads its vocabulary in parts; None once all of it is loaded."""
+        unigram = self._unigram
+        if unigram is None:
+            return None
+        self._n_characters += sum(map(len, texts))
+        # While one thread loads, others go on without.
+        if self._n_characters > FEW_CHARACTERS and self._lock.acquire(blocking=False):
+            try:
+                self._load_whole()
+            finally:
+                self._lock.release()
+        return self._unigram
+
+    def _load_whole(self) -> None:
+        if self._unigram is None or _stamp_of(self._path) != self._stamp:
+            return  # another file by now: parts go on
+        try:
+            inner = _load(self._path, self._document)
+        except (ModelCorrupt, OutOfMemory) as error:
+            _log.info("a vocabulary is read in parts, because it cannot be loaded: %s", error)
+            self._stamp = None
+            return
+        self._prepare(inner)
+        self._inner, self._unigram, self._document = inner, None, None
+
+    def _look_up(self, unigram: Unigram, texts: Sequence[str]) -> list[list[int]]:
+        memory.require(_LEAST_BYTES + WORKING_BYTES * sum(map(len, texts)), f"tokenizing {len(texts)} text(s)")
+        return self._translated(lambda: unigram.encode(texts))
 
     def structure(self) -> Structure:
         """What it does to a text."""
@@ -161,15 +216,44 @@ def _raise_unless_foreign(error: BaseException) -> None:
 
 
 def _load(path: Path, document: str | None) -> HfTokenizer:
+    n_bytes = _LEAST_BYTES + _BYTES_PER_FILE_BYTE * _size_of(path)
+    return _opened(path, n_bytes, HfTokenizer.from_file if document is None else HfTokenizer.from_str, document)
+
+
+def _opened(path: Path, n_bytes: int, make: Callable[[str], HfTokenizer], document: str | None) -> HfTokenizer:
     try:
-        memory.require(_LEAST_BYTES + _BYTES_PER_FILE_BYTE * _size_of(path), f"loading {path}")
-        return HfTokenizer.from_file(str(path)) if document is None else HfTokenizer.from_str(document)
+        memory.require(n_bytes, f"loading {path}")
+        return make(str(path) if document is None else document)
     except MemoryError as error:
         raise OutOfMemory.before_texts(str(error)) from error
     except BaseException as error:
         _raise_unless_foreign(error)
         actual = "no such file" if not path.exists() else str(error)
         raise ModelCorrupt(str(path), expected="a tokenizer.json", actual=actual) from error
+
+
+def _open_unigram(path: Path, document: str | None) -> Unigram | None:
+    """A large Unigram vocabulary; None where Hugging Face is to read it whole, or to say what is wrong with it."""
+    if (_size_of(path) if document is None else len(document)) < LEAST_BYTES:
+        return None
+    try:
+        text = path.read_text(encoding="utf-8") if document is None else document
+        if '"Unigram"' not in text:
+            return None
+        memory.require(_LEAST_BYTES + _BYTES_PER_FILE_BYTE * len(text), f"loading {path}")
+        return read_unigram(text, lambda part: _opened(path, _LEAST_BYTES, HfTokenizer.from_str, part))
+    except (OSError, UnicodeDecodeError, ModelCorrupt):
+        return None
+    except MemoryError as error:
+        raise OutOfMemory.before_texts(str(error) or f"loading {path}") from error
+
+
+def _stamp_of(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _size_of(path: Path) -> int:
