@@ -25,6 +25,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.models import Normalize, StaticEmbedding
 
 GOLDEN = Path(__file__).parents[1] / "tests/golden"
 altered_folders: Any = import_module("tests.altered_folders")  # tests are not type-checked
@@ -53,11 +54,21 @@ def _embed(folder: Any) -> dict[str, NDArray[Any]]:
     with TemporaryDirectory() as temporary:
         path = folder.write(Path(temporary) / "folder")
         try:
-            model = SentenceTransformer(str(path), device="cpu", local_files_only=True)
-            made = _all_calls(model)
+            made = _all_calls(_load(path))
         except Exception as error:  # noqa: BLE001 - what it refuses is written down, too
             return {"error": np.array(f"{type(error).__name__}: {str(error).replace(temporary, '')}"[:300])}
     return made if folder.refused is None else {"runs": np.array(True)}
+
+
+def _load(path: Path) -> SentenceTransformer:
+    """What is kept in 16 bits is computed in 32, as here."""
+    if (path / "modules.json").exists() or not (path / "config.json").exists():
+        return SentenceTransformer(str(path), device="cpu", local_files_only=True).float()
+    config = json.loads((path / "config.json").read_text())
+    if config.get("model_type") != "model2vec":
+        return SentenceTransformer(str(path), device="cpu", local_files_only=True).float()
+    steps = [StaticEmbedding.load(str(path)), *([Normalize()] if config.get("normalize") else [])]
+    return SentenceTransformer(modules=steps, device="cpu").float()
 
 
 def _all_calls(model: SentenceTransformer) -> dict[str, NDArray[Any]]:

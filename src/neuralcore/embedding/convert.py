@@ -73,6 +73,9 @@ def convert_model(
         raise InputError(f"{target} exists already; name a folder that does not, or remove it first")
     wanted = Precision(precision)
     folder, config = _source(model, store, revision)
+    if folder.is_static:
+        reason = "it is a table of vectors, which loads as it is: there is no graph to write"
+        raise UnsupportedModel(folder.name, reason)
     origin = {"from": str(folder.path.resolve() if expanded(model).is_dir() else model), "revision": revision}
     chosen = exporter or ("builtin" if _can_build(folder) else "torch")
     with staging_beside(target) as parent, progress_bar(f"Converting {folder.name}", None):

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from . import settings
 from .backends.native.file import PACKED_SUFFIX, read_origin
+from .backends.static.table import is_table
 from .config import ModelConfig
 from .errors import InputError, ProviderUnavailable
+from .files import sha256
 from .providers import Device, GpuOptions, choose_device
 from .store import FileRecord, Store, make_store
 from .store.folder import ModelFolder
@@ -75,7 +77,7 @@ class ModelFile:
         if self._precision is not None:
             return self._precision
         if self.path.suffix == PACKED_SUFFIX:
-            return Precision.INT8
+            return Precision.FP32 if is_table(self.path) else Precision.INT8
         from .backends.onnx.quantize import detect_quantization
 
         return detect_quantization(self.path)
@@ -86,7 +88,7 @@ class ModelFile:
         if self._weights_sha256 is not None:
             return self._weights_sha256
         if self.path.suffix == PACKED_SUFFIX:
-            return read_origin(self.path)
+            return sha256(self.path) if is_table(self.path) else read_origin(self.path)
         from .backends.onnx.graph_file import weights_sha256
 
         return weights_sha256(self.path)
@@ -134,7 +136,14 @@ def open_files(
     max_memory_bytes: int | None,
     gpu: GpuOptions,
 ) -> tuple[Tokenizer, Encoder]:
-    """Open a tokenizer and an encoder: by the native kernels if the model is packed for them, else by ONNX Runtime."""
+    """Open a tokenizer and an encoder: a table of vectors, a model packed for the native kernels, or an ONNX file."""
+    if model_path.suffix == PACKED_SUFFIX and is_table(model_path):
+        if device not in ("cpu", "auto"):
+            raise ProviderUnavailable(device, ["cpu"], f"{model_path.name} is a table of vectors, for the CPU")
+        from .backends.static.encoder import StaticEncoder
+
+        tokenizer = Tokenizer(tokenizer_path, max_tokens=config.max_tokens, bare=True)
+        return tokenizer, StaticEncoder(model_path, config)
     tokenizer = Tokenizer(tokenizer_path, max_tokens=config.max_tokens, lowercase=config.lowercase)
     if model_path.suffix == PACKED_SUFFIX:
         if device not in ("cpu", "auto"):

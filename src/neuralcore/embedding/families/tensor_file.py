@@ -30,6 +30,9 @@ _FLOATS: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
 }
+_MAPPED = _FLOATS | {
+    kind: np.dtype(name) for kind, name in (("I8", "i1"), ("U8", "u1"), ("I16", "<i2"), ("I32", "<i4"), ("I64", "<i8"))
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,23 @@ class TensorFile:
         if len(values) < math.prod(place.shape):
             raise self._corrupt(f"only {len(values)} numbers of {name}")
         return _as_float32(values, place.dtype).reshape(place.shape)
+
+    def map(self, name: str) -> NDArray[Any]:
+        """A tensor as it is in the file, read from it as it is used: bf16 as its bits, uint16.
+
+        For what is too large to be copied; another program must not cut the file meanwhile.
+
+        Raises:
+            UnsupportedModel: it holds numbers that NumPy does not know.
+            ModelUnavailable: it cannot be mapped.
+        """
+        place = self.places[name]
+        if place.dtype not in _MAPPED:
+            raise UnsupportedModel(str(self.path), f"its tensor {name} holds {place.dtype} numbers")
+        try:
+            return np.memmap(self.path, _MAPPED[place.dtype], mode="r", offset=place.start, shape=place.shape)
+        except OSError as error:
+            raise ModelUnavailable.not_readable(str(self.path), error) from error
 
     def _place(self, header: Document, name: str, base: int) -> Place:
         entry = header.section(name)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from ..backends.onnx.external_data import external_files
 from ..backends.onnx.quantize import QUANTIZER_VERSION, detect_quantization, quantize_model
+from ..backends.static.table import is_table
 from ..config import ModelConfig
 from ..cpu import available_threads
+from ..errors import UnsupportedModel
 from ..progress import progress_bar
 from ..samples import verification_texts
 from ..store import FileRecord, Manifest, Store
@@ -40,6 +42,9 @@ def ensure_variant(store: Store, source: Manifest, precision: Precision, *, thor
     """
     if precision is Precision.INT8 and runs_natively(store, source):
         return ensure_packed(store, source, thorough=thorough)
+    if is_table(source.model_path):
+        reason = "it is a table of vectors, of which a text needs a few rows: another precision would gain nothing"
+        raise UnsupportedModel(source.config.name, f"{reason}; take fp32")
     about = {"quantizer_version": QUANTIZER_VERSION, "files": _file_states(source)}
     if not source.graph_version and detect_quantization(source.model_path) is precision:
         return source  # an ONNX file used as it was found, and already what is asked for

@@ -214,7 +214,7 @@ class Store:
 
     def _ensure_folder(self, folder: Path, *, thorough: bool) -> Manifest:
         model = ModelFolder(folder)
-        if not _can_build(model):
+        if not _can_build(model) and not model.is_static:
             return _as_found(model, {"kind": "folder", "folder": str(folder.resolve())})
         family = self.cache / "models" / _name_of_folder(model.name, folder)
         target = family / _digest(*_states(model)) / _PRECISION
@@ -263,7 +263,10 @@ def _prepare(model: ModelFolder, target: Path, source: Mapping[str, Any], spec: 
     """Build a model's graph where that can be done, or record the ONNX file that it has."""
     source = source if spec and spec.replaces_files else {**source, "read_by": FOLDER_VERSION}
     with staged_folder(target) as staging:
-        manifest = _built(model, staging, source, spec) if _can_build(model) else _as_found(model, source, spec)
+        if model.is_static:
+            manifest = _static(model, staging, source, spec)
+        else:
+            manifest = _built(model, staging, source, spec) if _can_build(model) else _as_found(model, source, spec)
         manifest.write(staging)
     return replace(manifest, folder=target)
 
@@ -292,6 +295,22 @@ def _built(model: ModelFolder, staging: Path, source: Mapping[str, Any], spec: M
     )
 
 
+def _static(model: ModelFolder, staging: Path, source: Mapping[str, Any], spec: ModelSpec | None) -> Manifest:
+    """A table and its tokenizer, used where they lie."""
+    config = spec.configure(model.config) if spec else model.config()
+    assert model.safetensors_path is not None
+    paths = {"model": model.safetensors_path, "tokenizer": model.tokenizer_path}
+    files = {role: FileRecord.of(path, staging) for role, path in paths.items()}
+    return Manifest(
+        folder=staging,
+        files=files,
+        config=config,
+        max_positions=_max_positions(model, spec),
+        source={**source, "sha256": {"model.safetensors": files["model"].sha256}},
+        graph_version=0,
+    )
+
+
 def _as_found(model: ModelFolder, source: Mapping[str, Any], spec: ModelSpec | None = None) -> Manifest:
     """A model with an ONNX file, used where it lies."""
     if model.onnx_path is None:
@@ -317,7 +336,8 @@ def _max_positions(model: ModelFolder, spec: ModelSpec | None) -> int:
 
 
 def _can_build(model: ModelFolder) -> bool:
-    return model.safetensors_path is not None and model.architecture.get("model_type") in MODEL_TYPES
+    is_encoder = model.safetensors_path is not None and not model.is_static
+    return is_encoder and model.architecture.get("model_type") in MODEL_TYPES
 
 
 def _why_not(model: ModelFolder) -> str:

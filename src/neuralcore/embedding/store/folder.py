@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+from ..backends.static.table import Table
 from ..config import Dense, ModelConfig, PoolingStrategy
 from ..documents import Document, is_there, read_object
 from ..errors import UnsupportedModel
@@ -18,7 +19,7 @@ from ..families.positions import UNLIMITED, count_positions, pad_position
 from ..families.reading import read_linear
 from ..families.stack import DenseStep, Stack
 from ..files import sha256_of_all
-from .steps import ACTIVATION_CLASSES, POOLING_NAMES, Module, Steps, list_modules, read_steps, told_max_tokens
+from .steps import ACTIVATION_CLASSES, FIRST, POOLING_NAMES, Module, Steps, list_modules, read_steps, told_max_tokens
 
 FOLDER_VERSION = 4
 """Raised when what a folder says is read otherwise: configurations that are kept in the cache are then read again."""
@@ -26,6 +27,9 @@ FOLDER_VERSION = 4
 _ONNX_NAMES = ("model.onnx", "model_optimized.onnx", "encoder_model.onnx", "sentence_transformers.onnx")
 _ONNX_FOLDERS = ("", "onnx")
 
+_MODEL2VEC = "model2vec"
+_NO_LIMIT = 2**31 - 1  # of tokens
+_MOST_TOKENIZER_BYTES = 128 << 20
 _FEWEST_TOKENS = 3  # a token between two special ones
 _HIDDEN_KEYS = ("hidden_size", "n_embd", "dim", "d_model")
 _TYPES = ("query", "document")
@@ -50,7 +54,14 @@ class ModelFolder:
     @property
     def encoder_path(self) -> Path:
         """Where the encoder's own files are: the folder itself, or 0_Transformer in old layouts."""
-        return self.path / next((module.path for module in self._modules or () if module.kind == "Transformer"), "")
+        return self.path / next((module.path for module in self._modules or () if module.kind in FIRST), "")
+
+    @property
+    def is_static(self) -> bool:
+        """Whether it is a table of token vectors, of sentence-transformers or of model2vec, and no encoder."""
+        if self._modules is not None:
+            return self._modules[0].kind == "StaticEmbedding"
+        return self.architecture.get("model_type") == _MODEL2VEC
 
     @property
     def has_steps(self) -> bool:
@@ -63,7 +74,8 @@ class ModelFolder:
 
         In an encoder's folder of its own it has to be there.
         """
-        return complete(read_object(self.encoder_path / "config.json", required=self.encoder_path != self.path))
+        is_needed = self.encoder_path != self.path and not (self._modules and self.is_static)
+        return complete(read_object(self.encoder_path / "config.json", required=is_needed))
 
     @property
     def tokenizer_path(self) -> Path:
@@ -138,7 +150,7 @@ class ModelFolder:
     @property
     def max_positions(self) -> int:
         """Most tokens the model can take."""
-        return count_positions(self.architecture)
+        return self._static_limit() if self.is_static else count_positions(self.architecture)
 
     def config(self) -> ModelConfig:
         """The model's configuration.
@@ -184,6 +196,8 @@ class ModelFolder:
     def _steps(self) -> Steps:
         if self._modules is not None:
             return read_steps(self.path, self._modules, self.name)
+        if self.is_static:
+            return Steps(encoder=Document(self.path), normalize=bool(self.architecture.flag("normalize", False)))
         if self._has_chat_template():
             raise UnsupportedModel(self.name, "its tokenizer has a chat template, through which no text is put here")
         nothing = Document(self.path / "modules.json")
@@ -220,7 +234,14 @@ class ModelFolder:
                 self.name, f"it is a {kind} of sentence-transformers, which gives no vector of a text"
             )
 
+    def _static_limit(self) -> int:
+        """There is no limit but the one that the tokenizer.json itself was saved with, if it was."""
+        tokenizer = read_object(self.tokenizer_path, required=True, most_bytes=_MOST_TOKENIZER_BYTES)
+        return tokenizer.section("truncation").integer("max_length", _NO_LIMIT, least=_FEWEST_TOKENS)
+
     def _dimension(self, steps: Steps) -> int:
+        if self.is_static:
+            return Table(self._table_path()).dimension
         dimension = (steps.token_dimension or self._hidden()) * len(steps.poolings)
         for dense, folder in steps.dense:
             if dense.n_in != dimension:
@@ -236,7 +257,15 @@ class ModelFolder:
             raise UnsupportedModel(self.name, f"no config.json in {self.path} says how many dimensions it has")
         return hidden
 
+    def _table_path(self) -> Path:
+        path = self.encoder_path / SAFETENSORS
+        if not is_there(path) and is_there(self.encoder_path / _PICKLED):
+            raise UnsupportedModel(self.name, f"it has its table in {_PICKLED} only; pickled weights are not opened")
+        return path
+
     def _max_tokens(self, encoder: Document) -> int:
+        if self.is_static:
+            return self.max_positions
         tokenizer = read_object(self.encoder_path / "tokenizer_config.json")
         own = told_max_tokens(encoder)
         if own is None:

@@ -17,6 +17,9 @@ from ..errors import UnsupportedModel
 
 _NAMESPACE = "sentence_transformers."  # what has another name is code of the folder's own
 _TOKENS, _TEXT = "token_embeddings", "sentence_embedding"
+_ENCODER, _TABLE = "Transformer", "StaticEmbedding"
+FIRST = (_ENCODER, _TABLE)
+"""What the first step can be: an encoder of tokens, or a table whose rows are averaged."""
 
 # The encoder's own file. sentence-transformers takes the first of these that says anything.
 _ENCODER_FILES = tuple(
@@ -164,14 +167,14 @@ class _Reader:
         self._encoder: Document | None = None
         self._pooling: Document | None = None
         self._dense: list[tuple[Dense, Path]] = []
-        self._tokens_scaled = self._normalize = False
+        self._tokens_scaled = self._normalize = self._is_table = False
 
     def follow(self, module: Module) -> None:
-        if self._encoder is None and module.kind != "Transformer":
-            raise self._refuse(f"its first step is {module.kind}, where an encoder (Transformer) is run here")
+        if self._encoder is None and module.kind not in FIRST:
+            raise self._refuse(f"its first step is {module.kind}, where an encoder ({' or '.join(FIRST)}) is run here")
         match module.kind:
-            case "Transformer":
-                self._follow_transformer(module)
+            case "Transformer" | "StaticEmbedding":
+                self._follow_encoder(module)
             case "Pooling":
                 self._follow_pooling(module)
             case "Normalize":
@@ -185,6 +188,8 @@ class _Reader:
 
     def result(self) -> Steps:
         pooling = self._pooling
+        if self._encoder is not None and self._is_table:
+            return Steps(encoder=self._encoder, normalize=self._normalize)
         if self._encoder is None or pooling is None:
             raise self._refuse("its modules.json has no step Pooling, so nothing makes one vector of a text")
         return Steps(
@@ -195,14 +200,23 @@ class _Reader:
             token_dimension=_dimension(pooling),
         )
 
-    def _follow_transformer(self, module: Module) -> None:
+    def _follow_encoder(self, module: Module) -> None:
         if self._encoder is not None:
-            raise self._refuse("its modules.json has two encoders (Transformer)")
+            raise self._refuse(f"its modules.json has two encoders ({module.kind} is the second)")
+        if module.kind == _TABLE:  # which is told nothing
+            self._is_table, self._encoder = True, Document(self._folder / module.path)
+            return
         self._encoder = read_encoder_settings(self._folder / module.path)
         for told in _not_done(self._encoder):
             raise self._refuse(f"{self._encoder.path.name} tells its encoder {told}, which is not done here")
 
+    @property
+    def _has_text(self) -> bool:
+        return self._pooling is not None or self._is_table
+
     def _follow_pooling(self, module: Module) -> None:
+        if self._is_table:
+            raise self._refuse("its step Pooling needs tokens' vectors, and StaticEmbedding gives none")
         if self._tokens_scaled:
             raise self._refuse("its tokens' vectors are scaled (Normalize) before they are pooled")
         told = read_object(self._folder / module.path / "config.json", required=True)
@@ -217,6 +231,8 @@ class _Reader:
 
     def _follow_dense(self, module: Module) -> None:
         self._require_text(module)
+        if self._is_table:
+            raise self._refuse("its step Dense follows StaticEmbedding, which is not done here")
         folder = self._folder / module.path
         told = read_object(folder / "config.json", required=True)
         if unknown := sorted(told.keys() - _DENSE_KEYS):
@@ -254,14 +270,14 @@ class _Reader:
         return _ACTIVATIONS[name]
 
     def _require_text(self, module: Module) -> None:
-        if self._pooling is None:
+        if not self._has_text:
             raise self._refuse(f"its step {module.kind} comes before the pooling, whose result it needs")
 
     def _follow_normalize(self, module: Module) -> None:
         told = read_object(self._folder / module.path / "config.json")
         source = told.text("module_input_name", _TEXT)
         target = told.text("module_output_name", source)
-        there = {_TOKENS} | ({_TEXT} if self._pooling is not None else set())
+        there = ({_TEXT} if self._has_text else set()) | (set() if self._is_table else {_TOKENS})
         if source not in there or target not in {_TOKENS, _TEXT}:
             return  # as sentence-transformers does: there is nothing to scale, or nothing that is read later
         if source != target:

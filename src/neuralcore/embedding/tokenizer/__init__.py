@@ -42,7 +42,7 @@ _TELLING = (
 """What one setting of a tokenizer or another decides about."""
 
 _CHARACTERS_PER_TOKEN = 8  # of most languages, from above
-_COUNTED_CHARACTERS = 262_144  # tokenized at once when all of a text is counted
+_COUNTED_CHARACTERS = 262_144  # tokenized at once when all of a text is counted, or there is no limit
 _CHECKED_CHARACTERS = 262_144
 _WHOLE_CHARACTERS = 1_000_000  # of a piece without a boundary: beyond, see whether there is memory
 
@@ -54,18 +54,19 @@ class Tokenizer:
         path: the tokenizer.json.
         max_tokens: texts are cut to this many tokens, special tokens included.
         lowercase: lower the case first, unless the file's own normalizer does.
+        bare: take the file alone, whatever lies beside it, and put no special tokens around texts.
 
     Raises:
         ModelCorrupt: not a tokenizer.json.
         UnsupportedModel: special tokens alone fill the limit.
     """
 
-    def __init__(self, path: Path, *, max_tokens: int, lowercase: bool = False) -> None:
-        document = read_effective(path)
+    def __init__(self, path: Path, *, max_tokens: int, lowercase: bool = False, bare: bool = False) -> None:
+        document = None if bare else read_effective(path)
         self._reference = Reference(path, lowercase=lowercase, document=document)
         self._fast = FastLater(path, self._reference, document)
         self._pieces = Pieces(self._reference)
-        self._prefix, self._suffix = self._reference.special_tokens()
+        self._prefix, self._suffix = ([], []) if bare else self._reference.special_tokens()
         self._n_special = len(self._prefix) + len(self._suffix)
         self._n_content = max_tokens - self._n_special
         if self._n_content < 1:
@@ -165,7 +166,7 @@ class Tokenizer:
 
     def _encode(self, texts: list[str]) -> Ragged:
         """All ids of short texts; of a long one more than the limit, if it has so many."""
-        n_characters = max(PIECE_CHARACTERS, _CHARACTERS_PER_TOKEN * self._n_content)
+        n_characters = max(PIECE_CHARACTERS, min(_CHARACTERS_PER_TOKEN * self._n_content, _COUNTED_CHARACTERS))
         long = [row for row, text in enumerate(texts) if len(text) > 2 * n_characters]
         if not long:
             return self._encode_fast_or_not(texts)
