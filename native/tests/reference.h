@@ -45,15 +45,23 @@ inline Doubles hadamard(const Doubles &x) {
     return y;
 }
 
-inline Doubles normalize(const Doubles &x, const nc_norm &norm, double epsilon) {
+inline Doubles normalize(const Doubles &x, const nc::Norm &norm) {
+    if (!norm) return x;
     const double n = (double)x.size();
-    double mean = 0, variance = 0;
-    for (double value : x) mean += value / n;
-    for (double value : x) variance += (value - mean) * (value - mean) / n;
+    double mean = 0, squares = 0;
+    if (norm.kind == NC_LAYER_NORM)
+        for (double value : x) mean += value / n;
+    for (double value : x) squares += (value - mean) * (value - mean) / n;
     Doubles y(x.size());
-    for (size_t i = 0; i < x.size(); ++i)
-        y[i] = (x[i] - mean) / std::sqrt(variance + epsilon) * norm.weight[i] + norm.bias[i];
+    for (size_t i = 0; i < x.size(); ++i) {
+        y[i] = (x[i] - mean) / std::sqrt(squares + norm.epsilon) * norm.weights.weight[i];
+        if (norm.weights.bias) y[i] += norm.weights.bias[i];
+    }
     return y;
+}
+
+inline Doubles normalize(const Doubles &x, const nc_norm &weights, const nc_model &m) {
+    return normalize(x, nc::Norm{weights, m.norm, m.epsilon});
 }
 
 inline Doubles embed(const nc_model &m, int32_t id, int32_t position) {
@@ -62,28 +70,38 @@ inline Doubles embed(const nc_model &m, int32_t id, int32_t position) {
         x[i] = (double)m.words[id * m.hidden + i] * m.word_scale[id];
         if (m.positions) x[i] += m.positions[position * m.hidden + i];
     }
-    return normalize(x, m.embedding_norm, m.epsilon);
+    return normalize(x, m.embedding_norm, m);
 }
 
 // Rotates the two halves of a head's row by the angles of its position.
-inline void rotate(double *row, const nc::Attention &task, int64_t token) {
-    const int64_t half = task.head_size / 2;
+inline void rotate(Doubles &row, const nc_attention &layer, int64_t token) {
+    const int64_t half = layer.head_size / 2;
     for (int64_t i = 0; i < half; ++i) {
-        const double c = task.cosines[token * half + i], s = task.sines[token * half + i], a = row[i], b = row[half + i];
+        const double c = layer.cosines[token * half + i], s = layer.sines[token * half + i], a = row[i], b = row[half + i];
         row[i] = a * c - b * s;
         row[half + i] = b * c + a * s;
     }
 }
 
-// One of queries (0), keys (1), values (2) of a head: [tokens][head size].
-inline Doubles head_rows(const nc::Attention &task, int part) {
-    Doubles rows;
+enum class Part { Query, Key, Value };
+
+// What a head has of each token.
+inline std::vector<Doubles> head_rows(const nc::Attention &task, Part part) {
+    const nc_attention &l = task.layer;
+    const int64_t size = l.head_size, stride = (l.n_heads + 2 * l.n_key_heads) * size;
+    const int64_t key_head = task.head * l.n_key_heads / l.n_heads;
+    const int64_t head = part == Part::Query ? task.head : l.n_heads + key_head + (part == Part::Value ? l.n_key_heads : 0);
+    const nc_norm &norm = part == Part::Query ? l.query_norm : part == Part::Key ? l.key_norm : l.value_norm;
+    std::vector<Doubles> rows;
     for (int64_t token = 0; token < task.n_tokens; ++token) {
-        const float *from = task.qkv + (token * 3 + part) * task.hidden + task.head * task.head_size;
-        rows.insert(rows.end(), from, from + task.head_size);
-        if (part < 2 && task.cosines) rotate(&rows[token * task.head_size], task, token);
+        rows.push_back(normalize(to_doubles(task.qkv + token * stride + head * size, size), norm, task.model));
+        if (l.cosines && part != Part::Value) rotate(rows.back(), l, token);
     }
     return rows;
+}
+
+inline bool sees(const nc_attention &layer, int64_t query, int64_t key) {
+    return !(layer.causal && key > query) && !(layer.window >= 0 && std::abs(key - query) > layer.window);
 }
 
 inline Doubles softmax(Doubles scores) {
@@ -96,37 +114,90 @@ inline Doubles softmax(Doubles scores) {
 
 // [tokens][head size].
 inline Doubles attend(const nc::Attention &task) {
-    const int64_t n = task.n_tokens, size = task.head_size;
-    const Doubles queries = head_rows(task, 0), keys = head_rows(task, 1), values = head_rows(task, 2);
+    const int64_t n = task.n_tokens, size = task.layer.head_size, longest = task.model.max_positions;
+    const auto queries = head_rows(task, Part::Query), keys = head_rows(task, Part::Key), values = head_rows(task, Part::Value);
     Doubles out(n * size);
     for (int64_t query = 0; query < n; ++query) {
-        Doubles scores(n);
+        Doubles scores;
+        std::vector<int64_t> seen;
         for (int64_t key = 0; key < n; ++key) {
-            for (int64_t i = 0; i < size; ++i) scores[key] += queries[query * size + i] * keys[key * size + i];
-            if (task.bias) scores[key] += task.bias[task.max_positions - 1 + key - query];
+            if (!sees(task.layer, query, key)) continue;
+            double score = 0;
+            for (int64_t i = 0; i < size; ++i) score += queries[query][i] * keys[key][i];
+            if (task.model.distance_bias) score += task.model.distance_bias[task.head * (2 * longest - 1) + longest - 1 + key - query];
+            scores.push_back(score), seen.push_back(key);
         }
         const Doubles weights = softmax(scores);
-        for (int64_t key = 0; key < n; ++key)
-            for (int64_t i = 0; i < size; ++i) out[query * size + i] += weights[key] * values[key * size + i];
+        for (size_t k = 0; k < seen.size(); ++k)
+            for (int64_t i = 0; i < size; ++i) out[query * size + i] += weights[k] * values[seen[k]][i];
     }
     return out;
 }
 
-inline Doubles pool(const nc_model &m, const std::vector<Doubles> &x) {
-    Doubles out = m.pooling == NC_POOL_LAST ? x.back() : x.front();
-    for (size_t row = 1; row < x.size(); ++row)
-        for (size_t i = 0; i < out.size(); ++i) {
-            if (m.pooling == NC_POOL_MEAN) out[i] += x[row][i];
-            if (m.pooling == NC_POOL_MAX) out[i] = std::max(out[i], x[row][i]);
-        }
-    double squares = 0;
-    for (double &value : out) {
-        if (m.pooling == NC_POOL_MEAN) value /= (double)x.size();
-        squares += value * value;
+inline double weight_in_pooling(int32_t pooling, size_t row, size_t n) {
+    switch (pooling) {
+        case NC_POOL_CLS: return row == 0;
+        case NC_POOL_LAST: return row == n - 1;
+        case NC_POOL_WEIGHTED: return (double)(row + 1) / ((double)n * (double)(n + 1) / 2);
+        case NC_POOL_ROOT: return 1 / std::sqrt((double)n);
+        default: return 1 / (double)n;
     }
-    if (m.normalize)
-        for (double &value : out) value /= std::max(std::sqrt(squares), 1e-12);
+}
+
+inline double pool(int32_t pooling, const std::vector<Doubles> &x, size_t i) {
+    double total = 0, highest = x[0][i];
+    for (size_t row = 0; row < x.size(); ++row) {
+        total += x[row][i] * weight_in_pooling(pooling, row, x.size());
+        highest = std::max(highest, x[row][i]);
+    }
+    return pooling == NC_POOL_MAX ? highest : total;
+}
+
+// All poolings side by side.
+inline Doubles pool(const nc_model &m, const std::vector<Doubles> &x) {
+    Doubles out;
+    for (int32_t p = 0; p < m.n_poolings; ++p)
+        for (int64_t i = 0; i < m.hidden; ++i) out.push_back(pool(m.poolings[p], x, (size_t)i));
     return out;
+}
+
+inline double activate(int32_t activation, double x) {
+    switch (activation) {
+        case NC_GELU: return gelu(x);
+        case NC_GELU_TANH: return gelu_tanh(x);
+        case NC_RELU: return std::max(x, 0.0);
+        case NC_SILU: return silu(x);
+        case NC_TANH: return std::tanh(x);
+        case NC_SIGMOID: return sigmoid(x);
+        default: return x;
+    }
+}
+
+inline Doubles run_dense(const nc_dense &step, const Doubles &x) {
+    Doubles y(step.n_out);
+    for (int64_t c = 0; c < step.n_out; ++c) {
+        double total = step.bias ? step.bias[c] : 0, beside = 0;
+        for (int64_t k = 0; k < step.n_in; ++k) {
+            total += x[k] * step.weight[k * step.n_out + c];
+            if (step.residual) beside += x[k] * step.residual[k * step.n_out + c];
+        }
+        y[c] = activate(step.activation, total) + (step.residual ? beside : step.is_residual ? x[c] : 0);
+    }
+    return y;
+}
+
+inline Doubles scale_to_unit(Doubles x) {
+    double squares = 0;
+    for (double value : x) squares += value * value;
+    for (double &value : x) value /= std::max(std::sqrt(squares), 1e-12);
+    return x;
+}
+
+// A text's vector from its last hidden states.
+inline Doubles finish(const nc_model &m, const std::vector<Doubles> &x) {
+    Doubles out = pool(m, x);
+    for (int32_t i = 0; i < m.n_dense; ++i) out = run_dense(m.dense[i], out);
+    return m.normalize ? scale_to_unit(out) : out;
 }
 
 inline double cosine(const Doubles &a, const float *b) {

@@ -38,10 +38,11 @@ Vectors encode(const nc_kernels &kernels, const nc_model &model, const Texts &te
     }
     const nc_batch batch{ids.data(), positions.data(), offsets.data(), (int32_t)texts.size()};
     const auto workspace = suite::aligned_bytes(nc_workspace_bytes(&model, (int64_t)ids.size(), longest, n_threads));
-    std::vector<float> out(texts.size() * model.hidden);
+    const int64_t size = model.n_dense ? model.dense[model.n_dense - 1].n_out : model.n_poolings * model.hidden;
+    std::vector<float> out(texts.size() * size);
     nc_encode(&kernels, &model, &batch, out.data(), workspace.get(), team);
     Vectors vectors;
-    for (size_t i = 0; i < texts.size(); ++i) vectors.emplace_back(&out[i * model.hidden], &out[i * model.hidden] + model.hidden);
+    for (size_t i = 0; i < texts.size(); ++i) vectors.emplace_back(&out[i * size], &out[i * size] + size);
     return vectors;
 }
 
@@ -69,7 +70,7 @@ void check_order(const nc_kernels &kernels, const Model &model, const Texts &tex
 // Lowest cosine to the same encoder in float64, over some texts.
 double lowest_cosine(const nc_kernels &kernels, const nc_model &model, bool quantized) {
     Random random(31);
-    const Texts texts = random_texts(random, {1, 2, 3, 7, 12, 13, 25, 33});
+    const Texts texts = random_texts(random, {1, 3, 13, 33});
     const Vectors vectors = encode(kernels, model, texts);
     const suite::Reference expected(model, quantized);
     double lowest = 1;
@@ -89,12 +90,15 @@ std::vector<size_t> shuffled(Random &random, size_t n) {
 }  // namespace
 
 // One layer: in a random model each further one makes much of a value that was rounded the other way.
-TEST("vectors of one layer equal float64 with the same roundings, to a cosine of 0.99999") {
+TEST("vectors of each layer equal float64 with the same roundings, to a cosine of 0.99999") {
     for (const Shape &shape : suite::kShapes) {
         Model model(shape);
         model.view.n_layers = 1;
-        const double cosine = lowest_cosine(kernels, model.view, true);
-        CHECK(cosine > 0.99999, "%s: cosine %.7f", shape.name, cosine);
+        for (const nc_layer &layer : model.layers) {
+            model.view.layers = &layer;
+            const double cosine = lowest_cosine(kernels, model.view, true);
+            CHECK(cosine > 0.99999, "%s: cosine %.7f", shape.name, cosine);
+        }
     }
 }
 
@@ -117,14 +121,15 @@ TEST("normalised vectors have length 1") {
 }
 
 TEST("a text in any batch equals the text alone, bit for bit, on 1 to 4 threads") {
+    int n_teams = 0;
     for (const Shape &shape : suite::kShapes) {
         Random random(33);
         const Model model(shape, 7);
         const Texts texts = random_texts(random, {1, 1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 16, 17, 24, 31, 40, 64, 140});
         const Vectors alone = encode_alone(kernels, model.view, texts);
-        for (int n_threads = 0; n_threads <= 4; ++n_threads) {  // 0: without a team
+        for (int n_threads : {0, 1 + n_teams++ % 4, 1 + n_teams++ % 4}) {  // 0: without a team
             nc_team *team = n_threads ? nc_make_team(n_threads) : nullptr;
-            for (int round = 0; round < 3; ++round)
+            for (int round = 0; round < 2; ++round)
                 check_order(kernels, model, texts, alone, shuffled(random, texts.size()), team, std::max(n_threads, 1));
             check_order(kernels, model, texts, alone, {0}, team, std::max(n_threads, 1));
             if (team) nc_free_team(team);
@@ -143,9 +148,11 @@ TEST("zero, huge, infinite and NaN weights do not crash the encoder") {
     Random random(34);
     const Texts texts = random_texts(random, {1, 7, 20});
     const float inf = std::numeric_limits<float>::infinity();
+    int n_tried = 0;
     for (const Shape &shape : suite::kShapes)
         for (float bad : {0.0f, 1e-45f, 1e18f, 3e38f, -3e38f, inf, -inf, std::nanf("")})
             for (int where = 0; where < 4; ++where) {
+                if (n_tried++ % 5 > 1) continue;  // each value in each place, in some shape
                 Model model(shape);
                 if (where == 0) model.word_scale.assign(model.word_scale.size(), bad);
                 for (suite::Product &p : model.products) {
@@ -154,7 +161,7 @@ TEST("zero, huge, infinite and NaN weights do not crash the encoder") {
                     if (where == 3) p.fill([](int64_t, int64_t) { return 0; }), p.bias[0] = bad, p.column_scale[1] = bad;
                 }
                 for (nc_layer &layer : model.layers)  // the vectors were filled in place, their memory is the same
-                    CHECK(layer.qkv.bias != nullptr, "a layer");
+                    CHECK(layer.attention.qkv.bias != nullptr, "a layer");
                 CHECK(encode(kernels, model.view, texts).size() == texts.size(), "%s", shape.name);
             }
 }

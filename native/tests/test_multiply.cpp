@@ -80,7 +80,8 @@ double expected_finish(Finish finish, double y, double other) {
         case Finish::GeluTanh: return reference::gelu_tanh(y);
         case Finish::Relu: return std::max(y, 0.0);
         case Finish::Add: return y + other;
-        case Finish::Gate: return y * reference::silu(other);
+        case Finish::Silu: return reference::silu(y);
+        case Finish::Times: return y * other;
         default: return y;
     }
 }
@@ -143,7 +144,7 @@ TEST("every way to finish a product equals float64") {
     for (float &scale : x.scale) scale = random.uniform(5e-3f, 3e-2f);
     const std::vector<int64_t> sums = integers(x, product, n_rows);
     const std::vector<float> other = random.floats(n_rows * stride, -4, 4);
-    for (Finish finish : {Finish::Plain, Finish::Gelu, Finish::GeluTanh, Finish::Relu, Finish::Add, Finish::Gate}) {
+    for (Finish finish : {Finish::Plain, Finish::Gelu, Finish::GeluTanh, Finish::Relu, Finish::Silu, Finish::Add, Finish::Times}) {
         const bool add = finish == Finish::Add;  // in place
         const std::vector<float> out = multiply(kernels, x, product, finish, {n_rows, 1, 8},
                                                 add ? other : std::vector<float>(n_rows * stride, kUntouched), add ? nullptr : other.data());
@@ -172,7 +173,7 @@ TEST("scales and biases of any value do not crash a product") {
     Rows x = random_rows(kernels, random, 7, 16);
     for (size_t i = 0; i < 48; ++i) product.column_scale[i] = values[i % 7], product.bias[i] = values[i / 7 % 7];
     for (size_t row = 0; row < 7; ++row) x.scale[row] = values[row];
-    for (Finish finish : {Finish::Plain, Finish::Gelu, Finish::GeluTanh, Finish::Relu, Finish::Add, Finish::Gate}) {
+    for (Finish finish : {Finish::Plain, Finish::Gelu, Finish::GeluTanh, Finish::Relu, Finish::Silu, Finish::Add, Finish::Times}) {
         const std::vector<float> out = multiply(kernels, x, product, finish, {7, 0, 3}, std::vector<float>(7 * 48), nullptr);
         CHECK(out.size() == 7 * 48, "sizes");
         // Row 0 has scale 0, columns 7 to 13 bias 0 (minus for 14 on) and every scale: where that is finite, the sum is 0.

@@ -1,4 +1,4 @@
-// LayerNorm, embeddings, pooling.
+// Norms, embeddings.
 #include <cmath>
 
 #include "reference.h"
@@ -19,24 +19,40 @@ void check_row(const float *row, const Doubles &expected, double allowed, const 
 
 }  // namespace
 
-TEST("LayerNorm equals float64, and changes only the rows that were asked for") {
+TEST("norms equal float64, in place or not, and change only the rows that were asked for") {
     Random random(11);
-    for (int64_t n : {16, 32, 48, 384, 768}) {
-        const std::vector<float> weight = random.floats(n, -2, 2), bias = random.floats(n, -1, 1);
-        const nc_norm norm{weight.data(), bias.data()};
-        std::vector<float> x = random.floats(8 * n, -3, 5);
-        for (int64_t i = 0; i < n; ++i) x[3 * n + i] = 7, x[4 * n + i] *= 1e-5f, x[5 * n + i] = i ? 0.0f : 30.0f;
-        const std::vector<float> before = x;
-        kernels.normalize(x.data(), norm, 1e-12f, n, 1, 7);
-        for (int64_t row = 0; row < 8; ++row) {
-            const Doubles same = reference::to_doubles(&before[row * n], n);
-            const bool asked = row >= 1 && row < 7;
-            check_row(&x[row * n], asked ? reference::normalize(same, norm, 1e-12f) : same, asked ? 3e-5 : 0, "LayerNorm");
-        }
-    }
+    for (int32_t kind : {NC_LAYER_NORM, NC_RMS_NORM})
+        for (bool with_bias : {true, false})
+            for (int64_t n : {16, 32, 48, 384, 768}) {
+                const std::vector<float> weight = random.floats(n, -2, 2), bias = random.floats(n, -1, 1);
+                const nc::Norm norm{{weight.data(), with_bias ? bias.data() : nullptr}, kind, 1e-12f};
+                std::vector<float> x = random.floats(8 * n, -3, 5);
+                for (int64_t i = 0; i < n; ++i) x[3 * n + i] = 7, x[4 * n + i] *= 1e-5f, x[5 * n + i] = i ? 0.0f : 30.0f;
+                const std::vector<float> before = x;
+                std::vector<float> other(8 * n, kUntouched);
+                kernels.normalize(x.data(), other.data(), norm, n, 1, 7);
+                CHECK(x == before, "the input changed");
+                kernels.normalize(x.data(), x.data(), norm, n, 1, 7);
+                for (int64_t row = 0; row < 8; ++row) {
+                    const Doubles same = reference::to_doubles(&before[row * n], n);
+                    const bool asked = row >= 1 && row < 7;
+                    check_row(&x[row * n], asked ? reference::normalize(same, norm) : same, asked ? 3e-5 : 0, "norm");
+                    for (int64_t i = row * n; i < (row + 1) * n; ++i)
+                        CHECK(other[i] == (asked ? x[i] : kUntouched), "row %ld beside it", row);
+                }
+            }
 }
 
-TEST("embeddings equal float64, with and without positions") {
+TEST("rows are added where they were asked for") {
+    Random random(15);
+    const int64_t n = 48;
+    std::vector<float> x = random.floats(5 * n, -1, 1);
+    const std::vector<float> before = x, y = random.floats(5 * n, -1, 1);
+    kernels.add(x.data(), y.data(), n, 1, 4);
+    for (int64_t i = 0; i < 5 * n; ++i) CHECK(x[i] == (i / n % 4 ? before[i] + y[i] : before[i]), "%ld", i);
+}
+
+TEST("embeddings equal float64, with and without positions and a norm") {
     Random random(12);
     const int64_t n = 48, n_words = 20, n_tokens = 30;
     std::vector<int8_t> words(n_words * n);
@@ -46,41 +62,16 @@ TEST("embeddings equal float64, with and without positions") {
     std::vector<int32_t> ids, positions;
     for (int64_t i = 0; i < n_tokens; ++i) ids.push_back((int32_t)random.integer(0, n_words - 1)), positions.push_back((int32_t)(i % 10));
     nc_model model{};
-    model.words = words.data(), model.word_scale = scale.data(), model.embedding_norm = {weight.data(), bias.data()};
+    model.words = words.data(), model.word_scale = scale.data();
     model.epsilon = 1e-5f, model.hidden = n;
     const nc_batch batch{ids.data(), positions.data(), nullptr, 0};
-    for (const float *with : {(const float *)nullptr, table.data()}) {
-        model.positions = with;
+    for (int with = 0; with < 4; ++with) {
+        model.positions = with & 1 ? table.data() : nullptr;
+        model.embedding_norm = with & 2 ? nc_norm{weight.data(), bias.data()} : nc_norm{};
         std::vector<float> x(n_tokens * n, kUntouched);
         kernels.embed(model, batch, x.data(), 2, 29);
         for (int64_t row = 2; row < 29; ++row)
             check_row(&x[row * n], reference::embed(model, ids[row], positions[row]), 2e-6, "embedding");
         CHECK(x[2 * n - 1] == kUntouched && x[29 * n] == kUntouched, "rows beside were written");
     }
-}
-
-TEST("pooling equals float64") {
-    Random random(13);
-    for (int pooling : {NC_POOL_CLS, NC_POOL_MEAN, NC_POOL_MAX, NC_POOL_LAST})
-        for (int normalize : {0, 1})
-            for (int64_t n : {16, 48, 384})
-                for (int64_t n_tokens : {1, 2, 3, 17, 100}) {
-                    const std::vector<float> x = random.floats(n_tokens * n, -3, 2);
-                    std::vector<Doubles> rows;
-                    for (int64_t row = 0; row < n_tokens; ++row) rows.push_back(reference::to_doubles(&x[row * n], n));
-                    nc_model model{};
-                    model.hidden = (int32_t)n, model.pooling = pooling, model.normalize = normalize;
-                    std::vector<float> out(n);
-                    kernels.pool(model, x.data(), n_tokens, out.data());
-                    check_row(out.data(), reference::pool(model, rows), 2e-6, "pooling");
-                }
-}
-
-TEST("a vector of zeros stays zero when it is normalised") {
-    const std::vector<float> x(64);
-    nc_model model{};
-    model.hidden = 32, model.pooling = NC_POOL_MEAN, model.normalize = 1;
-    std::vector<float> out(32, kUntouched);
-    kernels.pool(model, x.data(), 2, out.data());
-    for (float value : out) CHECK(value == 0, "%g", value);
 }

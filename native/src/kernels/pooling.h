@@ -26,15 +26,17 @@ inline void keep_larger(float *to, const float *x, int64_t n) {
 
 inline void pool(int32_t pooling, const float *x, int64_t n_tokens, float *out, int64_t n) {
     const int64_t start = pooling == NC_POOL_LAST ? n_tokens - 1 : 0;
+    // Weights before the sum: it would lose the last bits of a long text's.
+    const float step = (float)(2 / ((double)n_tokens * (double)(n_tokens + 1)));
     std::memcpy(out, x + start * n, n * sizeof *out);
+    if (pooling == NC_POOL_WEIGHTED) multiply_row(out, step, n);
     for (int64_t row = 1; row < n_tokens; ++row) {
         if (pooling == NC_POOL_MEAN || pooling == NC_POOL_ROOT) add_row(out, x + row * n, n);
-        if (pooling == NC_POOL_WEIGHTED) add_multiple(out, x + row * n, (float)(row + 1), n);
+        if (pooling == NC_POOL_WEIGHTED) add_multiple(out, x + row * n, (float)(row + 1) * step, n);
         if (pooling == NC_POOL_MAX) keep_larger(out, x + row * n, n);
     }
     if (pooling == NC_POOL_MEAN) multiply_row(out, 1.0f / n_tokens, n);
     if (pooling == NC_POOL_ROOT) multiply_row(out, 1 / std::sqrt((float)n_tokens), n);
-    if (pooling == NC_POOL_WEIGHTED) multiply_row(out, 2.0f / ((float)n_tokens * (float)(n_tokens + 1)), n);
 }
 
 void pool(const nc_model &model, const float *x, int64_t n_tokens, float *out) {
