@@ -39,6 +39,7 @@ class Case:
         tokenizer: a key of `tokenizers.TOKENIZERS`.
         pooling: a mode of sentence-transformers, or several.
         normalize: whether vectors are scaled to unit length.
+        dense: of each Dense step after the pooling, how many components it gives, and its activation's class.
         is_native: whether the kernels run it.
         settings: of tokenizer_config.json, over what says nothing but the special tokens.
         files: JSON files besides, by name; they may replace others.
@@ -53,6 +54,7 @@ class Case:
     tokenizer: str
     pooling: str | Sequence[str] = "mean"
     normalize: bool = True
+    dense: Sequence[tuple[int, str]] = ()
     is_native: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Any] = field(default_factory=dict)
@@ -76,8 +78,13 @@ class Case:
         """Write the folder and return it."""
         folder.mkdir(parents=True)
         save(folder, self.tensors, kind, n_shards=n_shards)
+        steps = self._dense_steps()
+        for path, (_, tensors) in steps.items():
+            (folder / path).mkdir()
+            save(folder / path, tensors, kind)
         TOKENIZERS[self.tokenizer]().save(str(folder / "tokenizer.json"))
-        for name, value in (self._files(kind) | dict(self.files)).items():
+        files = self._files(kind) | {f"{path}/config.json": told for path, (told, _) in steps.items()}
+        for name, value in (files | dict(self.files)).items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(value), encoding="utf-8")
@@ -87,16 +94,34 @@ class Case:
         """The same, so that transformers can run it."""
         return replace(self, config=self.reference or self.config)
 
+    @property
+    def _size(self) -> int:
+        return self.config.get("hidden_size") or self.config["dim"]
+
+    def _dense_steps(self) -> dict[str, tuple[dict[str, Any], Tensors]]:
+        """By its folder, what each is told and its tensors."""
+        draw, n_in, steps = Draw(crc32(self.name.encode()) ^ 2), self._size, {}
+        for number, (n_out, activation) in enumerate(self.dense, 2):
+            draw.linear("linear", n_in, n_out)
+            told = {"in_features": n_in, "out_features": n_out, "bias": True, "activation_function": activation}
+            steps[f"{number}_Dense"] = told, dict(draw.tensors)
+            n_in = n_out
+        return steps
+
     def _files(self, kind: Kind) -> dict[str, Any]:
-        paths = {"Transformer": "", "Pooling": "1_Pooling"} | ({"Normalize": "2_Normalize"} if self.normalize else {})
-        size = self.config.get("hidden_size") or self.config.get("dim")
+        steps = ["Transformer", "Pooling", *["Dense"] * len(self.dense), *["Normalize"] * self.normalize]
         return {
             "config.json": {**self.config, "dtype": {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}[kind]},
             "modules.json": [
-                {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{step}"}
-                for number, (step, path) in enumerate(paths.items())
+                {
+                    "idx": number,
+                    "name": str(number),
+                    "path": f"{number}_{step}" if number else "",
+                    "type": f"sentence_transformers.models.{step}",
+                }
+                for number, step in enumerate(steps)
             ],
-            "1_Pooling/config.json": {"embedding_dimension": size, "pooling_mode": self.pooling},
+            "1_Pooling/config.json": {"embedding_dimension": self._size, "pooling_mode": self.pooling},
             "sentence_bert_config.json": {"max_seq_length": LIMIT, "do_lower_case": False},
             "tokenizer_config.json": {
                 "tokenizer_class": "PreTrainedTokenizerFast", **NAMED[self.tokenizer], **self.settings
