@@ -13,6 +13,7 @@ from .stack import Activation
 T = TypeVar("T")
 
 _MOST = 1 << 24  # sizes; more is no encoder, and tables are made of some of them
+_MOST_LAYERS = 1 << 12
 
 
 def as_document(architecture: Mapping[str, Any], path: Path) -> Document:
@@ -63,6 +64,15 @@ def read_size(values: Document, key: str, default: int | None = None) -> int:
         ModelCorrupt: it is something else, or is not there and has no default.
     """
     return _required(values, key, values.integer(key, default, least=1, most=_MOST))
+
+
+def read_layers(values: Document, key: str) -> int:
+    """The number of layers. Lists are made of them before any weight is looked for.
+
+    Raises:
+        ModelCorrupt: as `read_size`.
+    """
+    return _required(values, key, values.integer(key, None, least=1, most=_MOST_LAYERS))
 
 
 def read_heads(values: Document, size_key: str, heads_key: str) -> tuple[int, int]:

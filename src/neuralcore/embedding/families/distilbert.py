@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..documents import Document
-from .architecture import read_activation, read_heads, read_size, require
+from .architecture import read_activation, read_heads, read_layers, read_size, require
 from .checkpoint import Checkpoint
 from .post_norm import Names, Shape, post_norm_stack
 from .reading import read_norm
@@ -60,7 +60,7 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
 
 def _read_shape(config: Document) -> Shape:
     hidden, n_heads = read_heads(config, "dim", "n_heads")
-    n_layers = read_size(config, "n_layers")
+    n_layers = read_layers(config, "n_layers")
     # Other names of these in transformers, where they would win.
     require(config, hidden_size=hidden, num_attention_heads=n_heads, num_hidden_layers=n_layers)
     return Shape(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..documents import Document
-from .architecture import read_heads, read_size, require
+from .architecture import read_heads, read_layers, read_size, require
 from .checkpoint import Checkpoint
 from .decoder import Heads, Parts, decoder_stack
 from .rotary import FULL, SLIDING, read_rotary, read_windowed
@@ -53,7 +53,7 @@ def _attentions(config: Document) -> list[Attention]:
     # Of one that looks both ways, half lies on each side; else the token itself counts.
     far = n_tokens - 1 if causal else n_tokens // 2
     period = read_size(config, "sliding_window_pattern")
-    windowed = read_windowed(config, read_size(config, "num_hidden_layers"), lambda number: (number + 1) % period > 0)
+    windowed = read_windowed(config, read_layers(config, "num_hidden_layers"), lambda number: (number + 1) % period > 0)
     return [
         Attention(
             n_heads=heads.n_heads,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..documents import Document
-from .architecture import read_activation, read_epsilon, read_heads, read_size, require
+from .architecture import read_activation, read_epsilon, read_heads, read_layers, read_size, require
 from .checkpoint import Checkpoint
 from .post_norm import BERT_DEFAULTS
 from .reading import read_linear, read_norm, read_parts
@@ -48,7 +48,7 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
         max_positions=read_positions(config),
         epsilon=read_epsilon(config, "layer_norm_eps"),
         activation=read_activation(config, "hidden_act"),
-        attentions=(attention,) * read_size(config, "num_hidden_layers"),
+        attentions=(attention,) * read_layers(config, "num_hidden_layers"),
         read_embeddings=read_embeddings,
         read_layer=lambda number: _read_layer(checkpoint, number, hidden, wide),
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..documents import Document
-from .architecture import read_heads, read_size, require
+from .architecture import read_heads, read_layers, read_size, require
 from .checkpoint import Checkpoint
 from .decoder import Heads, Parts, decoder_stack
 from .rotary import FULL, SLIDING, read_rotary, read_windowed
@@ -68,7 +68,7 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
 
 def _attentions(config: Document, kind: str) -> list[Attention]:
     if kind in _WINDOWED:
-        usual = read_size(config, "hidden_size") // read_size(config, "num_attention_heads")
+        usual = max(read_size(config, "hidden_size") // read_size(config, "num_attention_heads"), 1)
     else:
         require(config, sliding_window=None, layer_types=None)
         hidden, n_heads = read_heads(config, "hidden_size", "num_attention_heads")
@@ -96,7 +96,7 @@ def _attentions(config: Document, kind: str) -> list[Attention]:
 
 def _windows(config: Document, kind: str, *, causal: bool) -> list[int | None]:
     """How far each layer sees."""
-    n_layers = read_size(config, "num_hidden_layers")
+    n_layers = read_layers(config, "num_hidden_layers")
     if kind not in _WINDOWED:
         return [None] * n_layers
     is_used = config.flag("use_sliding_window", False)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..documents import Document
-from .architecture import read_activation, read_epsilon, read_heads, read_size, require
+from .architecture import read_activation, read_epsilon, read_heads, read_layers, read_size, require
 from .checkpoint import Checkpoint
 from .reading import read_linear, read_norm, split
 from .rotary import FULL, SLIDING, read_positions, read_rotary, read_windowed
@@ -87,7 +87,7 @@ def _attentions(config: Document, n_heads: int, head_size: int) -> tuple[Attenti
     # `sliding_window` is what a config.json may say in place of half of `local_attention`.
     window = config.integer("sliding_window", read_size(config, "local_attention") // 2)
     period = read_size(config, "global_attn_every_n_layers")
-    windowed = read_windowed(config, read_size(config, "num_hidden_layers"), lambda number: number % period > 0)
+    windowed = read_windowed(config, read_layers(config, "num_hidden_layers"), lambda number: number % period > 0)
     rope = config.section("rope_parameters")
     of_all = read_rotary(config, rope.section(FULL), "global_rope_theta", 160_000.0, head_size)
     of_window = read_rotary(config, rope.section(SLIDING), "local_rope_theta", 10_000.0, head_size)

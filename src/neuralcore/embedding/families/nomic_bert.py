@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..documents import Document
-from .architecture import read_epsilon, read_heads, read_size, require
+from .architecture import read_epsilon, read_heads, read_layers, read_size, require
 from .checkpoint import Checkpoint
 from .post_norm import BERT_DEFAULTS
 from .reading import read_linear, read_norm, read_parts, read_table
@@ -86,7 +86,7 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
         epsilon=read_epsilon(config, names["layer_norm_eps"]),
         activation="silu",
         gated=True,
-        attentions=(attention,) * read_size(config, names["num_hidden_layers"]),
+        attentions=(attention,) * read_layers(config, names["num_hidden_layers"]),
         read_embeddings=read_embeddings,
         read_layer=read_layer,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from ..documents import Document
-from .architecture import read_activation, read_epsilon, read_heads, read_size
+from .architecture import read_activation, read_epsilon, read_heads, read_layers, read_size
 from .checkpoint import Checkpoint
 from .reading import read_linear, read_norm
 from .stack import Activation, Attention, Embeddings, Layer, Linear, Norms, Stack
@@ -48,7 +48,7 @@ class Shape:
         return cls(
             hidden=hidden,
             wide=read_size(config, "intermediate_size"),
-            n_layers=read_size(config, "num_hidden_layers"),
+            n_layers=read_layers(config, "num_hidden_layers"),
             n_heads=n_heads,
             n_words=read_size(config, "vocab_size"),
             n_positions=read_size(config, "max_position_embeddings"),
