@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from safetensors.numpy import save_file
 
 from neuralcore.embedding import EmbeddingEngine, ModelUnavailable, UnsupportedModel
 from neuralcore.embedding.store import Store, make_store
 from neuralcore.embedding.store.registry import find_spec
 from tests import foreign_graphs, hub_server, tiny_model
 from tests.families import modules
+from tests.families.tokenizers import SIZE, TOKENIZERS
 
 REPOSITORY = "org/model"
 CASES = {case.name: case for cases in modules().values() for case in cases}
@@ -100,24 +102,35 @@ def test_onnx_file_of_a_known_family_is_used_where_its_checkpoint_is_pickled(hub
     np.testing.assert_allclose(engine.embed("a"), np.array([first, 1]) / np.hypot(first, 1), atol=1e-6)
 
 
-def test_table_of_words_is_fetched_without_the_graph_beside_it(store, folder):
+def test_table_of_words_is_fetched_without_the_graph_beside_it(hub, store, folder, tmp_path):
     """As potion-base-8M: steps in the folder itself, none of which is an encoder."""
     steps = [("StaticEmbedding", "."), ("Normalize", "1_Normalize")]
     write_steps(folder, steps)
     put(folder, "config.json", content=b'{"model_type": "model2vec", "normalize": true}')
-    put(folder, "tokenizer.json", "model.safetensors")
+    write_table(folder, "embeddings")
     needed = files(folder)
     put(folder, *OTHER_FORMATS)
     assert fetched(store) == needed
+    (folder / "modules.json").unlink()  # as it was saved at first: config.json says the same
+    assert fetched(replace(store, cache_dir=tmp_path / "other")) == needed - {"modules.json"}
+    compare_with_folder(hub, folder, tmp_path)
 
 
-def test_table_of_words_in_a_folder_of_its_own_is_fetched(store, folder):
+def test_table_of_words_in_a_folder_of_its_own_is_fetched(hub, store, folder, tmp_path):
     """As static-retrieval-mrl-en-v1."""
     write_steps(folder, [("StaticEmbedding", "0_StaticEmbedding")])
-    put(folder, "0_StaticEmbedding/tokenizer.json", "0_StaticEmbedding/model.safetensors")
+    write_table(folder / "0_StaticEmbedding", "embedding.weight")
     needed = files(folder)
     put(folder, "0_StaticEmbedding/pytorch_model.bin", "README.md")
     assert fetched(store) == needed
+    compare_with_folder(hub, folder, tmp_path)
+
+
+def test_pickled_table_of_words_is_refused(store, folder):
+    write_steps(folder, [("StaticEmbedding", "0_StaticEmbedding")])
+    put(folder, "0_StaticEmbedding/tokenizer.json", "0_StaticEmbedding/pytorch_model.bin", "onnx/model.onnx")
+    with pytest.raises(UnsupportedModel, match=r"has 0_StaticEmbedding/pytorch_model.bin without"):
+        store.fetch(REPOSITORY)
 
 
 def test_gated_repository_says_what_to_do_and_is_fetched_with_a_token(hub, store, folder, tmp_path):
@@ -182,7 +195,7 @@ def registered(folder):
         yield state
 
 
-@pytest.mark.parametrize("name", ["multilingual-e5-large", REGISTERED, "Multilingual-E5-Large"])
+@pytest.mark.parametrize("name", [REGISTERED, "Multilingual-E5-Large"])
 def test_files_of_a_known_model_win_and_its_card_adds_prompts(registered, folder, tmp_path, name):
     plain = EmbeddingEngine.from_pretrained(folder, cache_dir=tmp_path / "c")
     engine = EmbeddingEngine.from_pretrained(name, cache_dir=tmp_path / "c", endpoint=registered.url)
@@ -229,6 +242,12 @@ def write_steps(folder: Path, steps) -> None:
         for number, (kind, path) in enumerate(steps)
     ]
     put(folder, "modules.json", content=json.dumps(entries).encode())
+
+
+def write_table(folder: Path, name: str) -> None:
+    folder.mkdir(exist_ok=True)
+    save_file({name: np.random.RandomState(1).normal(size=(SIZE, 8)).astype(np.float32)}, folder / "model.safetensors")
+    TOKENIZERS["word_piece"]().save(str(folder / "tokenizer.json"))
 
 
 def write_split_graph(folder: Path, outputs) -> None:

@@ -12,11 +12,10 @@ from ..families import MODEL_TYPES
 from ..families.checkpoint import SAFETENSORS, SAFETENSORS_INDEX, checkpoint_files
 from .folder import ModelFolder
 from .listing import Listing, matching
-from .steps import list_modules
+from .steps import FIRST, list_modules
 
 _ONNX_FILES = ("model.onnx*", "onnx/model.onnx*", "0_Transformer/model.onnx*")
 _PICKLED = "pytorch_model*.bin"
-_ENCODER = "Transformer"
 
 
 def needed_weights(folder: Path, listing: Listing) -> list[str]:
@@ -26,8 +25,8 @@ def needed_weights(folder: Path, listing: Listing) -> list[str]:
         folder: of the model, where its descriptions are already.
         listing: what its repository holds.
     """
-    steps = [name for path in _other_steps(folder) for name in _checkpoint(folder, path, listing)]
-    return [*_encoder_weights(folder, listing), *steps]
+    later = [name for path in _later_steps(folder) for name in _checkpoint(folder, path, listing)]
+    return [*_first_weights(folder, listing), *later]
 
 
 def files_of_graph(folder: Path) -> list[str]:
@@ -45,9 +44,9 @@ def refuse_pickled(name: str, folder: Path, listing: Listing) -> None:
     Raises:
         UnsupportedModel: with what to do.
     """
-    lacking = [path for path in _other_steps(folder) if not _checkpoint(folder, path, listing)]
-    if _has_encoder(folder) and not _encoder_weights(folder, listing):
-        lacking.append(_encoder_folder(folder))
+    lacking = [path for path in _later_steps(folder) if not _checkpoint(folder, path, listing)]
+    if not _first_weights(folder, listing):
+        lacking.append(_first_folder(folder))
     if found := matching(listing, [normpath(f"./{path}/{_PICKLED}") for path in lacking]):
         raise UnsupportedModel(
             name,
@@ -57,26 +56,21 @@ def refuse_pickled(name: str, folder: Path, listing: Listing) -> None:
         )
 
 
-def _encoder_weights(folder: Path, listing: Listing) -> list[str]:
-    if not _has_encoder(folder):
-        return []
-    is_known = ModelFolder(folder).architecture.get("model_type") in MODEL_TYPES
-    names = _checkpoint(folder, _encoder_folder(folder), listing) if is_known else []
-    return names or matching(listing, _ONNX_FILES)
+def _first_weights(folder: Path, listing: Listing) -> list[str]:
+    """Of the encoder, or of the table of words in its place."""
+    model = ModelFolder(folder)
+    is_known = model.is_static or model.architecture.get("model_type") in MODEL_TYPES
+    names = _checkpoint(folder, _first_folder(folder), listing) if is_known else []
+    return names if model.is_static else names or matching(listing, _ONNX_FILES)
 
 
-def _has_encoder(folder: Path) -> bool:
-    modules = list_modules(folder, folder.name)
-    return modules is None or any(module.kind == _ENCODER for module in modules)
-
-
-def _encoder_folder(folder: Path) -> str:
+def _first_folder(folder: Path) -> str:
     return ModelFolder(folder).encoder_path.relative_to(folder).as_posix()
 
 
-def _other_steps(folder: Path) -> Iterator[str]:
-    """Folders of the steps after the encoder, or in its place, some of which have weights."""
-    return (module.path for module in list_modules(folder, folder.name) or () if module.kind != _ENCODER)
+def _later_steps(folder: Path) -> Iterator[str]:
+    """Folders of the steps after the first, some of which have weights."""
+    return (module.path for module in list_modules(folder, folder.name) or () if module.kind not in FIRST)
 
 
 def _checkpoint(folder: Path, path: str, listing: Listing) -> list[str]:
