@@ -119,6 +119,14 @@ def test_unknown_name_suggests_the_closest(tmp_path):
         make_store(tmp_path).ensure("all-minilm-l6-v")
 
 
+def test_hub_id_that_is_not_there_suggests_the_one_that_is_known(hub, store):
+    with pytest.raises(ModelUnavailable, match=r"404(.|\n)*Known by name is BAAI/bge-small-en-v1\.5"):
+        store.ensure("baai/bge-small-en-v15")
+    with pytest.raises(ModelUnavailable) as caught:
+        store.ensure("org/elsewhere")
+    assert "Known by name" not in str(caught.value)
+
+
 def test_unknown_source_is_refused():
     with pytest.raises(InputError, match="mirror, hub, index"):
         make_store(sources=("ftp",))

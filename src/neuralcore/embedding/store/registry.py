@@ -119,13 +119,19 @@ def find_spec(model: str, revision: str | None = None) -> ModelSpec:
     spec = _by_name().get(model.casefold())
     if spec is None:
         if not _HUB_ID.fullmatch(model):
-            names = {spec.name.casefold(): spec.name for spec in registry()}
-            closest = [names[name] for name in difflib.get_close_matches(model.casefold(), names, n=2)]
-            raise UnsupportedModel(model, "no such folder, registry name or Hub id (org/name).", closest=closest)
+            reason = "no such folder, registry name or Hub id (org/name)."
+            raise UnsupportedModel(model, reason, closest=closest_names(model))
         return ModelSpec(name=model, repository=model, revision=revision or "main")
     if revision in (None, spec.revision):
         return spec
     return replace(spec, revision=revision, sha256={}, package_index=None)
+
+
+def closest_names(model: str) -> list[str]:
+    """Names of the registry like one that it does not have; Hub ids where that is one."""
+    is_id, model = "/" in model, model.casefold()
+    names = {name.casefold(): name for spec in registry() for name in [spec.repository if is_id else spec.name]}
+    return [names[name] for name in difflib.get_close_matches(model, names, n=2, cutoff=0.8 if is_id else 0.6)]
 
 
 @cache

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import Attempt, InputError, ModelCorrupt, ModelUnavailable, UnsupportedModel
 from ..files import NOT_WRITABLE, check_sha256, staged_folder
-from .registry import ModelSpec
+from .registry import ModelSpec, closest_names
 from .transfer import without_secrets
 
 SOURCES = ("mirror", "hub", "index")
@@ -56,7 +56,7 @@ class Sources:
             _log.info("%s: %s: %s", spec.name, *attempts[-1])
         if corrupt:
             raise _as_last_word(corrupt, attempts) from corrupt
-        raise ModelUnavailable(spec.name, attempts, advice=self._advice())
+        raise ModelUnavailable(spec.name, attempts, advice=self._advice(spec))
 
     def _fetchers(self, spec: ModelSpec, *, refresh: bool) -> Iterator[tuple[str, Callable[[], Path]]]:
         if not refresh:
@@ -104,10 +104,12 @@ class Sources:
     def _source(self, spec: ModelSpec) -> Path:
         return self.cache / "sources" / as_name(spec.name)
 
-    def _advice(self) -> str:
+    def _advice(self, spec: ModelSpec) -> str:
         if self.offline:
             return "Network calls are switched off (offline= or HF_HUB_OFFLINE); run `neuralcore pull` once without."
-        return "Pass a folder instead of a name, or the address of a mirror with endpoint=."
+        closest = closest_names(spec.repository) if spec.config is None else ()
+        known = f"Known by name is {' or '.join(closest)}. " if closest else ""
+        return f"{known}Pass a folder instead of a name, or the address of a mirror with endpoint=."
 
 
 def as_name(text: str) -> str:
