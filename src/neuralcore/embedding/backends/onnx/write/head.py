@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from onnx import TensorProto
 
 from ....config import DenseActivation, ModelConfig, PoolingStrategy
-from ....families.stack import DenseStep
+from ....families.stack import DenseStep, Linear
 from .graph import MICROSOFT, GraphWriter
-from .parts import MASKED, dense
+from .parts import MASKED
 
 _SMALLEST_NORM = 1e-12  # as torch.nn.functional.normalize
 _SMALLEST_COUNT = 1e-9  # as sentence-transformers clamps the number of tokens
@@ -42,10 +42,16 @@ def _normalize(graph: GraphWriter, x: str) -> str:
 
 def _dense(graph: GraphWriter, x: str, name: str, step: DenseStep) -> str:
     x = _normalize(graph, x) if step.dense.normalize_input else x
-    y = _activate(graph, dense(graph, x, name, step.linear), step.dense.activation)
+    y = _activate(graph, _multiply(graph, x, name, step.linear), step.dense.activation)
     if not step.dense.residual:
         return y
-    return graph.node("Add", y, x if step.residual is None else dense(graph, x, f"{name}.residual", step.residual))
+    return graph.node("Add", y, x if step.residual is None else _multiply(graph, x, f"{name}.residual", step.residual))
+
+
+def _multiply(graph: GraphWriter, x: str, name: str, linear: Linear) -> str:
+    """As Gemm, which stays fp32 in every precision: one row a text costs little, and is too few to calibrate with."""
+    bias = [] if linear.bias is None else [graph.tensor(f"{name}.bias", linear.bias)]
+    return graph.node("Gemm", x, graph.tensor(f"{name}.weight", linear.weight), *bias)
 
 
 def _activate(graph: GraphWriter, x: str, activation: DenseActivation) -> str:
