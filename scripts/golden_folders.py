@@ -25,7 +25,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.models import Normalize, StaticEmbedding
+from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
 
 GOLDEN = Path(__file__).parents[1] / "tests/golden"
 altered_folders: Any = import_module("tests.altered_folders")  # tests are not type-checked

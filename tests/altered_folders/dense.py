@@ -1,5 +1,6 @@
 """Dense steps behind the pooling: what they are told, their weights, and what stands around them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from neuralcore.embedding import ModelCorrupt
-from tests import tensor_files, tiny_model
+from tests import families, tensor_files, tiny_model
 from tests.altered_folders import AlteredFolder, change, write
 
 SIZE = tiny_model.DIMENSION
@@ -34,11 +35,11 @@ def dense(folder: Path, path: str, n_in: int, n_out: int, **told: Any) -> None:
     )
 
 
-def steps(*kinds: str | tuple[Any, ...], pooling: Any = "mean", **told: Any) -> Alter:
+def steps(*kinds: str | tuple[Any, ...], pooling: Any = "mean", size: int = SIZE, **told: Any) -> Alter:
     """An encoder, a pooling, and then these steps: the name of a kind, or the sizes of a Dense and what it is told."""
 
     def alter(folder: Path) -> None:
-        write(folder, POOLING, {"embedding_dimension": SIZE, "pooling_mode": pooling})
+        write(folder, POOLING, {"embedding_dimension": size, "pooling_mode": pooling})
         modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
         for number, kind in enumerate(kinds, start=2):
             if isinstance(kind, tuple):
@@ -104,6 +105,18 @@ def before_the_pooling(folder: Path) -> None:
     ])  # fmt: skip
 
 
+def gemma(folder: Path) -> Path:
+    """A decoder laid out like EmbeddingGemma, whose steps are then altered."""
+    case = next(case for case in families.modules()["layouts"] if case.name == "embeddinggemma")
+    return case.write(folder)
+
+
+def wide_and_back(folder: Path) -> None:
+    """As EmbeddingGemma does: two products without bias, to four times the components and back."""
+    size = json.loads((folder / "config.json").read_text())["hidden_size"]
+    steps((size, 4 * size), (4 * size, size), "Normalize", size=size, **NO_BIAS)(folder)
+
+
 NO_BIAS = {"bias": False, "activation_function": IDENTITY}
 # fmt: off
 FOLDERS = [
@@ -111,6 +124,7 @@ FOLDERS = [
     AlteredFolder("tanh_and_unit_length", steps((SIZE, SIZE), "Normalize", pooling="cls")),
     AlteredFolder("tanh_to_fewer", one()),
     AlteredFolder("two_without_bias", steps((SIZE, 96), (96, SIZE), "Normalize", **NO_BIAS)),
+    AlteredFolder("two_behind_a_decoder", wide_and_back, plain=gemma),
     AlteredFolder("two_poolings", steps((2 * SIZE, 32), "Normalize", pooling=["mean", "cls"])),
     AlteredFolder("three_poolings", steps((3 * SIZE, 7), pooling=["max", "weightedmean", "mean_sqrt_len_tokens"])),
     # What a step is told
