@@ -146,7 +146,9 @@ def _sizes(entry: Document, key: str) -> tuple[int, ...]:
 
 
 def _as_float32(values: NDArray[Any], dtype: str) -> NDArray[np.float32]:
-    if dtype == "BF16":  # the upper half of a float32
-        return (values.astype(np.uint32) << 16).view(np.float32)
+    if dtype == "BF16":  # the upper half of a float32; in place, as a table of words may take a gigabyte
+        bits = values.astype(np.uint32)
+        bits <<= 16
+        return bits.view(np.float32)
     with np.errstate(over="ignore"):  # who reads it looks for infinity
         return values.astype(np.float32, copy=False)

@@ -123,4 +123,5 @@ def _fours(n: int) -> NDArray[np.intp]:
 
 def _upper_root(moments: NDArray[np.float64]) -> NDArray[np.float64]:
     """The upper triangular U with U @ U.T = moments: Cholesky's from the other end."""
-    return np.asarray(np.linalg.cholesky(moments[::-1, ::-1])[::-1, ::-1], np.float64)
+    # Contiguous: products of arrays that run backwards do without BLAS.
+    return np.ascontiguousarray(np.linalg.cholesky(moments[::-1, ::-1])[::-1, ::-1], np.float64)
