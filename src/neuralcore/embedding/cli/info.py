@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from stat import S_ISLNK
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,19 +19,35 @@ from .models import list_models
 from .options import as_json, make_store, store_options
 from .tables import megabytes, print_table
 
+if TYPE_CHECKING:
+    from neuralcore.embedding.store import Store
+
 _PACKAGES = ("neuralcore-embedding", "onnxruntime", "onnx", "tokenizers", "tokie", "huggingface-hub", "safetensors",
              "numpy")  # fmt: skip
 _CPU_FEATURES = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16",
                  "asimddp", "i8mm")  # fmt: skip
-_LABELS = {"cache_bytes": "cache size", "threads": "threads available"}
+_LABELS = {
+    "cache_bytes": "cache size",
+    "threads": "threads available",
+    "int8_backend": "int8 runs on",
+    "int8_reason": "int8 is not native",
+}
 _CPUINFO = Path("/proc/cpuinfo")
 
 
 @click.command()
+@click.argument("model", required=False)
 @as_json
 @store_options
-def info(as_json: bool, cache_dir: Path | None, endpoint: str | None, offline: bool | None) -> None:
-    """Print versions, CPU, threads, devices, cache, and each model's state."""
+def info(model: str | None, as_json: bool, cache_dir: Path | None, endpoint: str | None, offline: bool | None) -> None:
+    """Print versions, CPU, threads, devices, cache, and each model's state.
+
+    Of a MODEL (a name, a Hub id or a folder), print what INT8 of it runs on, and why it is not the native kernels.
+    Nothing is fetched or made for it.
+    """
+    if model is not None:
+        _print_facts(_int8_of(model, make_store(cache_dir, endpoint, offline)), as_json=as_json)
+        return
     facts = {**_versions(), **_machine()}
     try:
         store = make_store(cache_dir, endpoint, offline)
@@ -41,11 +57,29 @@ def info(as_json: bool, cache_dir: Path | None, endpoint: str | None, offline: b
     if as_json:
         click.echo(json.dumps({**facts, "models": models}))
         return
-    for name, value in facts.items():
-        click.echo(f"{_LABELS.get(name, name.replace('_', ' ')):<22}{_shown(name, value)}")
+    _print_facts(facts, as_json=False)
     click.echo()
     rows = [(model["name"], model["precision"], model["state"]) for model in models]
     print_table(("model", "precision", "state"), rows)
+
+
+def _print_facts(facts: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        if value is not None:
+            click.echo(f"{_LABELS.get(name, name.replace('_', ' ')):<22}{_shown(name, value)}")
+
+
+def _int8_of(model: str, store: Store) -> dict[str, Any]:
+    """The back end, and why it is not another."""
+    from neuralcore.embedding.backends.native.kernels import choose_isa
+    from neuralcore.embedding.precision.choice import choose_backend
+
+    choice = choose_backend(store, model)
+    backend = f"native {choose_isa()}" if choice.backend == "native" else choice.backend
+    return {"model": model, "int8_backend": backend, "int8_reason": choice.reason}
 
 
 def _versions() -> dict[str, Any]:

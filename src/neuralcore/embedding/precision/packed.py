@@ -8,46 +8,18 @@ from pathlib import Path
 
 from ..backends.native.encoder import NativeEncoder
 from ..backends.native.format import PACK_VERSION
-from ..backends.native.kernels import absence, choose_isa
-from ..backends.native.pack import pack_model, why_not
-from ..config import ModelConfig
+from ..backends.native.pack import pack_model
 from ..cpu import available_threads
 from ..progress import progress_bar
 from ..samples import calibration_texts, verification_texts
 from ..store import FileRecord, Manifest, Store
-from ..store.folder import ModelFolder
 from ..tokenizer import Tokenizer, write_effective
 from ..types import Encoder, Precision
 from .agreement import BOUNDS, Embed, failures, measure
+from .choice import NATIVE, fetch_original
 
-_NAME = "int8-native"
 _LONGEST_SAMPLE = 256
 _log = logging.getLogger(__name__)
-
-
-def runs_natively(store: Store, source: Manifest) -> bool:
-    """Whether INT8 of a model runs on the native kernels. Its checkpoint is opened where nothing else can tell."""
-    if not source.graph_version or choose_isa() is None:
-        return False
-    if store.has_variant(source, _NAME):
-        return True
-    original = _original(source)
-    if original.safetensors_path is None and store.has_variant(source, Precision.INT8):
-        return False  # the cache was cleaned in part; what is left of it can be used
-    return why_not_native(_fetched(store, source), source.config) is None
-
-
-def why_not_native(model: ModelFolder, config: ModelConfig) -> str | None:
-    """Why INT8 of a model that is built here does not run on the native kernels; None if it does. Nothing is made.
-
-    Args:
-        model: its original files.
-        config: its configuration.
-    """
-    if choose_isa() is None:
-        return f"no native kernels: {absence()}"
-    reason = why_not(model.stack(), config.dense)
-    return reason and f"the native kernels do not know {reason}"
 
 
 def ensure_packed(store: Store, source: Manifest, *, thorough: bool = False) -> Manifest:
@@ -66,24 +38,12 @@ def ensure_packed(store: Store, source: Manifest, *, thorough: bool = False) -> 
     def make(folder: Path) -> Manifest:
         return _make(store, source, folder)
 
-    return store.ensure_variant(source, _NAME, {"pack_version": PACK_VERSION}, make, thorough=thorough)
-
-
-def _original(source: Manifest) -> ModelFolder:
-    return ModelFolder(Path(source.source["folder"]), source.config.name)
-
-
-def _fetched(store: Store, source: Manifest) -> ModelFolder:
-    """Its original files, fetched again where the cache was copied or cleaned in part."""
-    original = _original(source)
-    if original.safetensors_path is None and "repository" in source.source:
-        return ModelFolder(store.fetch(source.source["repository"], revision=source.source["revision"]))
-    return original
+    return store.ensure_variant(source, NATIVE, {"pack_version": PACK_VERSION}, make, thorough=thorough)
 
 
 def _make(store: Store, source: Manifest, folder: Path) -> Manifest:
     _log.info("packing %s", source.config.name)
-    original = _fetched(store, source)
+    original = fetch_original(store, source)
     write_effective(source.tokenizer_path, folder / "tokenizer.json")
     path = folder / "model.safetensors"
     config = source.config

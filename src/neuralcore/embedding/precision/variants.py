@@ -19,7 +19,8 @@ from ..store import FileRecord, Manifest, Store
 from ..tokenizer import Tokenizer, files_beside, write_effective
 from ..types import Precision, Vectors
 from .agreement import BOUNDS, Agreement, failures, measure
-from .packed import ensure_packed, runs_natively
+from .choice import runs_natively
+from .packed import ensure_packed
 
 LONGEST_SAMPLE = 256
 """Tokens at which calibration and verification texts are cut."""

@@ -32,7 +32,18 @@ from .manifest import FileRecord, Manifest
 from .registry import ModelSpec, find_spec
 from .sources import SOURCES, Sources, as_name
 
-__all__ = ["SOURCES", "FileRecord", "Manifest", "Store", "make_store", "sha256", "staging_beside", "sync_all"]
+__all__ = [
+    "SOURCES",
+    "FileRecord",
+    "Manifest",
+    "Store",
+    "can_build",
+    "make_store",
+    "sha256",
+    "staging_beside",
+    "sync_all",
+    "why_not_run",
+]
 
 _PRECISION = "fp32"
 _GRAPH_VERSIONS = (0, GRAPH_VERSION)  # 0: an ONNX file used as it was found
@@ -214,7 +225,7 @@ class Store:
 
     def _ensure_folder(self, folder: Path, *, thorough: bool) -> Manifest:
         model = ModelFolder(folder)
-        if not _can_build(model) and not model.is_static:
+        if not can_build(model) and not model.is_static:
             return _as_found(model, {"kind": "folder", "folder": str(folder.resolve())})
         family = self.cache / "models" / _name_of_folder(model.name, folder)
         target = family / _digest(*_states(model)) / _PRECISION
@@ -266,7 +277,7 @@ def _prepare(model: ModelFolder, target: Path, source: Mapping[str, Any], spec: 
         if model.is_static:
             manifest = _static(model, staging, source, spec)
         else:
-            manifest = _built(model, staging, source, spec) if _can_build(model) else _as_found(model, source, spec)
+            manifest = _built(model, staging, source, spec) if can_build(model) else _as_found(model, source, spec)
         manifest.write(staging)
     return replace(manifest, folder=target)
 
@@ -314,7 +325,7 @@ def _static(model: ModelFolder, staging: Path, source: Mapping[str, Any], spec: 
 def _as_found(model: ModelFolder, source: Mapping[str, Any], spec: ModelSpec | None = None) -> Manifest:
     """A model with an ONNX file, used where it lies."""
     if model.onnx_path is None:
-        raise UnsupportedModel(model.name, _why_not(model))
+        raise UnsupportedModel(model.name, why_not_run(model))
     config = spec.configure(model.config_of_graph) if spec else model.config_of_graph()
     files = {"model": model.onnx_path, "tokenizer": model.tokenizer_path}
     weights = external_files(model.onnx_path)  # which says what is wrong before anything is hashed
@@ -335,12 +346,14 @@ def _max_positions(model: ModelFolder, spec: ModelSpec | None) -> int:
     return spec.max_positions if spec and spec.replaces_files and spec.max_positions else model.max_positions
 
 
-def _can_build(model: ModelFolder) -> bool:
+def can_build(model: ModelFolder) -> bool:
+    """Whether its graph is written here, from its checkpoint; else what it has is used as it was found."""
     is_encoder = model.safetensors_path is not None and not model.is_static
     return is_encoder and model.architecture.get("model_type") in MODEL_TYPES
 
 
-def _why_not(model: ModelFolder) -> str:
+def why_not_run(model: ModelFolder) -> str:
+    """What a model lacks that has neither a checkpoint of a known family nor an ONNX file."""
     if not model.architecture:
         return f"{model.path} is no model folder: it has neither config.json nor an ONNX model"
     kind = model.architecture.get("model_type")
