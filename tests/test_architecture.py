@@ -1,6 +1,7 @@
 """Imports point down only: docs/architecture.md draws the layers, this holds them."""
 
 import ast
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -201,3 +202,19 @@ def test_a_family_is_one_short_file_that_knows_no_back_end():
         path = ROOT / "families" / f"{name}.py"
         assert len(path.read_text().splitlines()) < 120, name
         assert not {full for full in imports(f"families.{name}", path) if "backends" in full or "onnx" in full}, name
+
+
+TOP = ROOT.parents[2]
+DOCUMENTS = [TOP / "CONTRIBUTING.md", TOP / "README.md", TOP / "benchmarks/README.md", *TOP.glob("docs/*.md")]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_files_that_documents_name_are_there(document):
+    starts = [TOP, ROOT, ROOT.parent, TOP / "native", TOP / "benchmarks"]
+    known = {path.name for start in starts for path in start.iterdir()}
+    found = re.findall(
+        r"(?<![\w./<-])[\w-]+(?:/[\w.-]+)*(?:/|\.(?:py|toml|cpp|h|md))(?![\w/*<{])", document.read_text()
+    )
+    named = {name for name in found if "/" in name and name.split("/")[0] in known and not re.search("[A-Z]{4}", name)}
+    assert not {name for name in named if not any((start / name).exists() for start in starts)}
+    assert len(named) >= (10 if document.name == "architecture.md" else 0)
