@@ -101,3 +101,16 @@ def test_each_precision_has_bounds_and_more_bits_have_tighter_ones():
     for metric in ("mean_cosine", "min_cosine", "neighbour_overlap", "rank_correlation"):
         values = [getattr(bounds, metric) for bounds in in_order]
         assert values == sorted(values, reverse=True)
+
+
+def test_zero_vectors_are_alike_and_one_alone_is_not():
+    """A table of words has the zero vector for a text without tokens."""
+    vectors = {"none": [0, 0, 0], "a": [3, 4, 0], "b": [1, 0, 0], "c": [0, 0, 2]}
+
+    def embed(texts):
+        return np.array([vectors[text] for text in texts], np.float32)
+
+    assert measure(embed, embed, list(vectors)).min_cosine == pytest.approx(1, abs=1e-6)
+    changed = {**vectors, "none": [1, 1, 1]}
+    other = measure(embed, lambda texts: np.array([changed[text] for text in texts], np.float32), list(vectors))
+    assert other.min_cosine == 0

@@ -23,6 +23,7 @@ from neuralcore.embedding import (
     ProviderUnavailable,
     UnsupportedModel,
     check_fingerprint,
+    verify_model,
 )
 from neuralcore.embedding.backends.static.encoder import BLOCK_TOKENS, StaticEncoder
 from neuralcore.embedding.convert import convert_model
@@ -228,3 +229,12 @@ def test_folder_in_the_names_of_the_first_model2vec_is_found_by_its_kind(tmp_pat
     EmbeddingEngine.from_pretrained(folder, cache_dir=tmp_path / "cache").close()
     with pytest.raises(UnsupportedModel, match="model3vec"):
         EmbeddingEngine.from_pretrained(tmp_path / "other", cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.full
+@pytest.mark.filterwarnings("ignore:Importing from 'sentence_transformers.models':DeprecationWarning")
+@pytest.mark.parametrize("name", ["static", "in_its_own_folder", "model2vec", "model2vec_without_modules"])
+def test_it_is_verified_against_sentence_transformers(tmp_path, name):
+    folder = next(folder for folder in static.FOLDERS if folder.name == name)
+    agreement = verify_model(folder.write(tmp_path / "model"), texts=TEXTS, cache_dir=tmp_path / "cache")
+    assert agreement.min_cosine > 0.999999

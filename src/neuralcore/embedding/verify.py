@@ -155,17 +155,20 @@ def _sentence_transformers(folder: Path, config: ModelConfig) -> Embed:
     """The model as that library runs it, one text at a time: there is then no padding."""
     try:
         from sentence_transformers import SentenceTransformer
-        from sentence_transformers.models import Normalize, Pooling, Transformer
+        from sentence_transformers.models import Normalize, Pooling, StaticEmbedding, Transformer
         from transformers.utils import logging
     except ImportError as error:
         raise DependencyMissing("sentence-transformers", "verify") from error
     logging.disable_progress_bar()  # it would draw one for a load of half a second
     if (folder / "modules.json").is_file():
         model = SentenceTransformer(str(folder), device="cpu")
-    else:  # a package index has the encoder only
-        encoder = Transformer(str(folder), max_seq_length=config.max_tokens)
-        pooling = Pooling(config.token_dimension, pooling_modes(config))
-        steps = [encoder, pooling, *([Normalize()] if config.normalize else [])]
+    else:  # a package index has the encoder only, and model2vec's first folders have a table only
+        if ModelFolder(folder).is_static:
+            steps = [StaticEmbedding.load(str(folder))]
+        else:
+            encoder = Transformer(str(folder), max_seq_length=config.max_tokens)
+            steps = [encoder, Pooling(config.token_dimension, pooling_modes(config))]
+        steps += [Normalize()] if config.normalize else []
         model = SentenceTransformer(modules=steps, device="cpu", truncate_dim=config.kept_dimensions)
 
     def embed(texts: Sequence[str]) -> Vectors:

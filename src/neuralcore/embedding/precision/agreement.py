@@ -94,6 +94,7 @@ def measure(reference: Embed, model: Embed, texts: Sequence[str]) -> Agreement:
     alone = np.concatenate([model([text]) for text in texts])
     own, other = normalize(expected), normalize(found)
     cosines = np.einsum("ij,ij->i", own, other, dtype=np.float64)
+    cosines[~(own.any(axis=1) | other.any(axis=1))] = 1  # of a text without tokens, say: both are zero, and alike
     return Agreement(
         n_texts=len(texts),
         mean_cosine=float(cosines.mean()),
