@@ -15,7 +15,7 @@ SMALL = {
     "intermediate_size": 16, "max_position_embeddings": ROWS,
 }  # fmt: skip
 FAMILIES = {
-    "bert": {}, "camembert": {}, "data2vec-text": {}, "electra": {}, "ibert": {}, "mpnet": {},
+    "bert": {}, "camembert": {}, "data2vec-text": {}, "distilbert": {}, "electra": {}, "ibert": {}, "mpnet": {},
     "esm": {"mask_token_id": 32, "position_embedding_type": "absolute"},
     "longformer": {"attention_window": 4},
     "luke": {"entity_vocab_size": 10, "entity_emb_size": 16},

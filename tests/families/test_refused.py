@@ -1,6 +1,6 @@
 """Whatever config.json says that would change a vector and is not done here is refused by its key."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -96,3 +96,18 @@ def may_be(key, own, value):
     if isinstance(value, dict | bool):
         return type(value) is type(own)
     return isinstance(value, int | float) and (isinstance(own, float) or "theta" in key)
+
+
+def test_tensors_under_the_name_of_another_family_are_not_taken_for_its_own(tmp_path):
+    case = replace(CASES["roberta"], prefix="bert.")
+    with pytest.raises(ModelCorrupt, match=r"expected a tensor embeddings\.word_embeddings\.weight"):
+        reader(case, tmp_path)().read_embeddings()
+
+
+def test_tensors_of_a_model_by_two_names_are_refused(tmp_path):
+    case = CASES["roberta"]
+    read = reader(
+        replace(case, unread=lambda draw: draw.table("roberta.embeddings.word_embeddings", 400, 64)), tmp_path
+    )
+    with pytest.raises(UnsupportedModel, match="stand for one weight"):
+        read().read_embeddings()
