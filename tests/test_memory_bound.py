@@ -11,8 +11,9 @@ import pytest
 from neuralcore.embedding.backends.native.encoder import NativeEncoder
 from neuralcore.embedding.backends.native.kernels import NativeModel, absence
 from neuralcore.embedding.backends.native.pack import pack_model
-from neuralcore.embedding.backends.onnx.encoder import OnnxEncoder, _bytes_per_token
+from neuralcore.embedding.backends.onnx.encoder import OnnxEncoder
 from neuralcore.embedding.backends.onnx.session import OnnxSession
+from neuralcore.embedding.backends.onnx.working_memory import WorkingMemory
 from neuralcore.embedding.backends.onnx.write import write_onnx
 from neuralcore.embedding.config import ModelConfig
 from neuralcore.embedding.errors import OutOfMemory
@@ -56,7 +57,7 @@ def load(kind, files):
 def one_text_bytes(kind, load) -> int:
     """What one long text needs, on one thread."""
     if kind == "onnx":
-        return LONG * _bytes_per_token(checkpoints.HIDDEN, LONG)
+        return LONG * load()._memory.bytes_per_token(LONG)
     return load()._native.workspace_bytes(LONG, LONG, 1)
 
 
@@ -104,7 +105,8 @@ def in_flight(monkeypatch, kind):
 
     def run_counted(self, output, feeds, *, shrink=False):
         n_texts, longest = feeds["input_ids"].shape
-        with count(n_texts * longest * _bytes_per_token(checkpoints.HIDDEN, longest)):
+        memory = WorkingMemory.of_metadata(self.metadata, checkpoints.HIDDEN)
+        with count(n_texts * longest * memory.bytes_per_token(longest)):
             return run(self, output, feeds, shrink=shrink)
 
     def encode_counted(self, tokens, positions, workspace, team=None):

@@ -21,6 +21,7 @@ from ...providers import GpuOptions
 from ...types import Advance, Lengths, TokenBatch, Vectors
 from ...workers import Room, Workers
 from .session import OnnxSession
+from .working_memory import WorkingMemory
 
 # Padded tokens of a micro-batch. On CPU, 128 to 768 are alike on all-MiniLM-L6-v2 (benchmarks/budget.py); of those, 256
 # needs little working memory and little padding. A GPU wants large runs; that number is untested.
@@ -75,6 +76,7 @@ class OnnxEncoder:
         self._is_closed = False
         self.forget_threads()
         self._output, self._pooled = _choose_output(self._wide_session(), config, path)
+        self._memory = WorkingMemory.of_metadata(self._wide_session().metadata, config.token_dimension)
         self.takes_sentence = config.graph_pools and self._output == _TEXT_OUTPUT and not self._pooled
         reset_in_children(self)
 
@@ -171,7 +173,7 @@ class OnnxEncoder:
     def _affordable_tokens(self, room: Room, lengths: Lengths, n_runs: int) -> int:
         """Padded tokens of a run for which all threads find room, or one text runs alone."""
         longest = int(lengths.max())
-        affordable = room.n_bytes // _bytes_per_token(self._config.token_dimension, longest)
+        affordable = room.n_bytes // self._memory.bytes_per_token(longest)
         if affordable < longest:
             raise OutOfMemory(1, longest, reason=f"max_memory_bytes={room.n_bytes} is too low for it")
         return max(longest, affordable // n_runs)
@@ -200,7 +202,7 @@ class OnnxEncoder:
     def _vectors(self, session: OnnxSession, tokens: TokenBatch, rows: Lengths, *, shrink: bool = False) -> Vectors:
         ids, mask = tokens.padded(rows, self._pad_id)
         feeds = session.feeds(ids, mask, pad_position=self._config.pad_position)
-        n_bytes = ids.size * _bytes_per_token(self._config.token_dimension, ids.shape[1])
+        n_bytes = ids.size * self._memory.bytes_per_token(ids.shape[1])
         with self._room.hold(n_bytes) if self._room else nullcontext():
             result = self._outcome(session, feeds, tokens, shrink=shrink)
         if not self._pooled:
@@ -255,10 +257,3 @@ def _pools_like(session: OnnxSession, config: ModelConfig) -> bool:
 def _as_mean(pooling: str) -> str:
     """Two names of one strategy."""
     return pooling.replace(PoolingStrategy.MEAN_WITH_ATTENTION, PoolingStrategy.MEAN)
-
-
-def _bytes_per_token(dimension: int, longest: int) -> int:
-    """Working memory of one padded token, from above: about 16 float rows of the hidden size (QKV, FFN 4x wide and its
-    GELU, residuals), and attention scores of dimension / 32 heads, twice.
-    """
-    return 4 * (16 * dimension + 2 * max(1, dimension // 32) * longest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from onnx import TensorProto
 
 from ....families.stack import Activation, Embeddings, Layer, Stack
+from ..working_memory import WorkingMemory
 from .attention import Scores, write_attention
 from .graph import MICROSOFT, GraphWriter
 from .parts import dense, norm
@@ -15,6 +16,8 @@ def write_encoder(graph: GraphWriter, stack: Stack) -> str:
     embeddings = stack.read_embeddings()
     x = _embed(graph, stack, embeddings)
     scores = Scores(graph, stack, embeddings.distance_bias)
+    has_distance_bias = embeddings.distance_bias is not None
+    graph.note(WorkingMemory.of_stack(stack, has_distance_bias=has_distance_bias).to_metadata())
     del embeddings  # a large vocabulary's need not be held
     for number in range(stack.n_layers):
         x = _layer(graph, stack, number, stack.read_layer(number), x, scores)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -36,6 +36,7 @@ class GraphWriter:
         self._nodes: list[onnx.NodeProto] = []
         self._tensors: dict[str, onnx.TensorProto] = {}
         self._outputs: list[onnx.ValueInfoProto] = []
+        self._about: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -89,6 +90,10 @@ class GraphWriter:
         scale, shift = self.tensor(f"{name}.weight", weight), self.tensor(f"{name}.bias", bias)
         return self.node("LayerNormalization", x, scale, shift, axis=-1, epsilon=epsilon)
 
+    def note(self, about: Mapping[str, str]) -> None:
+        """Let the graph's metadata say something."""
+        self._about |= about
+
     def output(self, name: str, shape: Sequence[str | int]) -> None:
         """Declare a float32 output of the graph."""
         self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
@@ -106,7 +111,7 @@ class GraphWriter:
         )
         about = {"pooling": config.pooling_name, "normalize": str(config.normalize), "graph_version": str(version)}
         about |= {"dense": config.dense_text} if config.dense else {}
-        helper.set_model_props(model, about)
+        helper.set_model_props(model, self._about | about)
         self._weights.close()
         self._path.write_bytes(model.SerializeToString())
         onnx.checker.check_model(str(self._path))
