@@ -118,6 +118,17 @@ def test_every_model_has_its_size_and_nobody_elses_name():
         assert 0.24 < numbers_per_byte < 0.26 or 0.48 < numbers_per_byte < 0.52, spec.name  # fp32, fp16
 
 
+def test_docs_say_where_each_model_is_known_from_and_what_is_pinned():
+    text = (Path(__file__).parents[1] / "docs/models.md").read_text(encoding="utf-8")
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    rows = {cells[0]: cells for cells in lines[1:]}
+    assert list(rows) == [spec.name for spec in registry()]
+    for spec in registry():
+        assert rows[spec.name][1] == spec.repository
+        assert all(f"`{name}`" in rows[spec.name][-1] for name in spec.sha256)
+        assert rows[spec.name][-1].startswith("no" if spec.revision == "main" else f"`{spec.revision[:8]}`")
+
+
 def test_nomic_has_its_other_prompts():
     config = get_model_config("nomic-embed-text-v1.5")
     assert config.prefix("classification") == "classification: "
