@@ -99,6 +99,9 @@ def byte_fallback() -> Tokenizer:
 TOKENIZERS: dict[str, MakeTokenizer] = {
     "word_piece": word_piece,
     "unigram": unigram,
+    "unigram_camembert": partial(
+        unigram, special=("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", "<s>", "</s>")
+    ),
     "byte_level": byte_level,
     "byte_level_cls": partial(
         byte_level, special=("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"), template="[CLS] $A [SEP]", last=()
@@ -113,6 +116,7 @@ TOKENIZERS: dict[str, MakeTokenizer] = {
 NAMED: dict[str, dict[str, str]] = {
     "word_piece": {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"},
     "unigram": {"pad_token": "<pad>", "unk_token": "<unk>", "cls_token": "<s>", "sep_token": "</s>"},
+    "unigram_camembert": {"pad_token": "<pad>", "unk_token": "<unk>", "cls_token": "<s>", "sep_token": "</s>"},
     "byte_level": {"pad_token": "<pad>", "unk_token": "<unk>", "cls_token": "<s>", "sep_token": "</s>"},
     "byte_level_cls": {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"},
     "byte_level_end": {"pad_token": "<|endoftext|>", "eos_token": "<|endoftext|>"},

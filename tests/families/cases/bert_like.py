@@ -169,7 +169,7 @@ CASES = [
     ),
     Case(
         name="distilbert_odd",
-        config=distilbert_config(ODD),
+        config=distilbert_config(ODD) | {"sinusoidal_pos_embds": True},  # how positions began: the file has them
         draw=partial(draw_distilbert, sizes=ODD),
         tokenizer="word_piece",
         prefix="distilbert.",

@@ -160,6 +160,25 @@ CASES = [
         is_native=True,
     ),
     Case(
+        name="sentence_camembert",
+        config=EVEN.config("camembert", architectures=["CamembertModel"], **_OF_BERT | {"bos_token_id": 5})
+        | {"eos_token_id": 6, "output_past": True, "pad_token_id": 1},
+        draw=_xlm_roberta,
+        tokenizer="unigram_camembert",
+        normalize=False,
+        settings={
+            "tokenizer_class": "CamembertTokenizer",
+            "additional_special_tokens": ["<s>NOTUSED", "</s>NOTUSED"],
+            "bos_token": "<s>",
+            "eos_token": "</s>",
+            "mask_token": {"__type": "AddedToken", **_MASK},
+            "model_max_length": 512,
+            "sp_model_kwargs": {},
+        },
+        files=_pooling("mean_tokens") | _settings(),
+        is_native=True,
+    ),
+    Case(
         name="distiluse",
         config=distilbert_config(EVEN)
         | {"architectures": ["DistilBertModel"], "attention_dropout": 0.1, "dropout": 0.1, "qa_dropout": 0.1}
