@@ -35,7 +35,7 @@ def steps(*kinds: str, **told: dict[str, Any]) -> Alter:
 
 def pooling(**values: Any) -> Alter:
     """A pooling file that says just this."""
-    return lambda folder: write(folder, POOLING, {"embedding_dimension": tiny_model.DIMENSION, **values})
+    return lambda folder: write(folder, POOLING, {"embedding_dimension": tiny_model.DIMENSION} | values)
 
 
 def flags(**chosen: bool) -> dict[str, bool]:
@@ -115,6 +115,8 @@ FOLDERS = [
     AlteredFolder("pooling_says_nothing", pooling()),
     AlteredFolder("pooling_in_two_modes", pooling(**flags(cls_token=True, mean_tokens=True))),
     AlteredFolder("pooling_in_an_order_of_its_own", pooling(pooling_mode=["weightedmean", "lasttoken", "max"])),
+    AlteredFolder("pooling_of_another_size", pooling(embedding_dimension=40, pooling_mode="mean"),
+                  "takes 40 components of a token .embedding_dimension., its encoder gives 48"),
     AlteredFolder("pooling_twice_the_same", pooling(pooling_mode=["mean", "mean"])),
     AlteredFolder("pooling_in_no_mode", pooling(pooling_mode=[]), "pooling none"),
     AlteredFolder("pooling_weightedmean", pooling(pooling_mode="weightedmean")),

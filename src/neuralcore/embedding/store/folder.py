@@ -97,11 +97,20 @@ class ModelFolder:
         return next((path for path in paths if is_there(path)), None)
 
     def stack(self) -> Stack:
-        """What its encoder is: see `families.read_stack`. A checkpoint has to be there."""
+        """What its encoder is: see `families.read_stack`. A checkpoint has to be there.
+
+        Raises:
+            UnsupportedModel: it is not known, or does not give what the pooling says that it takes.
+        """
         path = self.safetensors_path
         if path is None:
             raise UnsupportedModel(self.name, f"{self.path} has no model.safetensors; pickled weights are not opened")
-        return read_stack(self.architecture, Checkpoint(path))
+        stack = read_stack(self.architecture, Checkpoint(path))
+        given, taken = stack.size or stack.hidden, self._steps().token_dimension
+        if taken not in (None, given):
+            reason = f"its pooling takes {taken} components of a token (embedding_dimension), its encoder gives {given}"
+            raise UnsupportedModel(self.name, f"{reason}: one of the files in {self.path} is of another model")
+        return stack
 
     def dense_steps(self, config: ModelConfig) -> tuple[DenseStep, ...]:
         """The Dense steps behind the pooling, with their weights.
