@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+import pytest
+
 from neuralcore.embedding.families.stack import Stack
 from tests import checkpoints
 from tests.random_stacks import LIKE, Features, random_stack
@@ -14,6 +16,10 @@ FEATURES: Mapping[str, Features] = {
     )
     for name, features in LIKE.items()
 }  # fmt: skip
+
+_ALIKE = ("bert", "xlm-roberta")  # as much as the checkpoints of checkpoints.py have
+PARAMETERS = [pytest.param(name, marks=pytest.mark.full) if name in _ALIKE else name for name in FEATURES]
+"""Of a test: those that the checkpoints of BERT and MPNet stand for only where all is tried."""
 
 
 def native_stack(name: str) -> Stack:

@@ -40,7 +40,7 @@ from neuralcore.embedding.precision import packed as packed_module
 from neuralcore.embedding.types import TokenBatch
 from tests import checkpoints, tiny_model
 from tests.golden import hidden_states
-from tests.native_stacks import FEATURES, native_stack
+from tests.native_stacks import PARAMETERS, native_stack
 from tests.stacks import stack_of
 
 pytestmark = pytest.mark.skipif(not compiled_isas(), reason="this installation has no native kernels")
@@ -121,7 +121,7 @@ def test_text_alone_equals_text_in_any_batch_bit_for_bit(packed, isa, threads):
             np.testing.assert_array_equal(encoder.encode(tokens_of([texts[i] for i in rows])), expected[rows])
 
 
-@pytest.fixture(scope="module", params=FEATURES)
+@pytest.fixture(scope="module", params=PARAMETERS)
 def made(request, tmp_path_factory) -> tuple[str, Path]:
     """An encoder of the features of a family."""
     path = tmp_path_factory.mktemp(request.param) / "packed.safetensors"
@@ -137,7 +137,7 @@ def expected_means(stack, tokens):
 
 def test_features_of_every_family_are_near_fp32(made):
     name, path = made
-    tokens = tokens_of(random_texts(400, 64, seed=3))
+    tokens = tokens_of(random_texts(400, 40, seed=3))
     cosines = (expected_means(native_stack(name), tokens) * open_packed(path).encode(tokens)).sum(axis=1)
     assert cosines.mean() >= 0.999
     assert cosines.min() >= 0.99

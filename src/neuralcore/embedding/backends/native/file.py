@@ -54,7 +54,7 @@ def write_packed(path: Path, tensors: Tensors, about: Mapping[str, Any]) -> None
     with path.open("wb") as file:
         file.write(len(encoded).to_bytes(_LENGTH_BYTES, "little") + encoded)
         for tensor in ordered.values():
-            file.write(np.ascontiguousarray(tensor).tobytes())
+            file.write(np.ascontiguousarray(tensor).data)  # not copied: a table of words may be most of a model
 
 
 def open_model(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
