@@ -31,7 +31,7 @@ class EmbeddingEngine:
 
     Args:
         model_path: an ONNX encoder: inputs `input_ids` and `attention_mask` (and `token_type_ids` or `position_ids`),
-            output `last_hidden_state`, `token_embeddings` or `sentence_embedding`.
+            output `last_hidden_state`, `token_embeddings` or `sentence_embedding`; or a table of words (.safetensors).
         tokenizer_path: its tokenizer.json.
         config: what the files do not say. None reads it from the tokenizer's folder, laid out as by
             sentence-transformers.
@@ -190,7 +190,7 @@ class EmbeddingEngine:
 
     @property
     def backend(self) -> str:
-        """What computes: ONNX Runtime ("onnxruntime cpu"), or the native kernels ("native avx512vnni")."""
+        """What computes: "onnxruntime cpu"; the native kernels, "native avx512vnni"; or "static", a table of words."""
         return self._encoder.backend
 
     @property

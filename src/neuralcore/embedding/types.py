@@ -124,7 +124,7 @@ class Encoder(Protocol):
 
     @property
     def backend(self) -> str:
-        """What computes: "onnxruntime cpu", "onnxruntime cuda", "native avx2", and so on."""
+        """What computes: "onnxruntime cpu", "onnxruntime cuda", "native avx2", "static", and so on."""
 
     @property
     def takes_sentence(self) -> bool:
