@@ -11,6 +11,7 @@ from neuralcore.embedding.backends.native.kernels import absence, choose_isa
 from neuralcore.embedding.cli.process import run
 from neuralcore.embedding.precision.choice import Choice, choose_backend, runs_natively
 from neuralcore.embedding.store import make_store
+from neuralcore.embedding.store.registry import find_spec
 from tests import tiny_model
 from tests.families import modules
 
@@ -66,7 +67,7 @@ class Cleaned:
     fetched: list = field(default_factory=list)
 
     def has_variant(self, source, precision):
-        return str(precision) in self.variants
+        return type(precision) is str and precision in self.variants
 
     def fetch(self, model, *, revision):
         self.fetched.append((model, revision))
@@ -89,6 +90,23 @@ def test_int8_that_was_made_needs_no_checkpoint(cleaned, variants, native):
     store = Cleaned(variants)
     assert runs_natively(store, cleaned) is native
     assert not store.fetched
+
+
+def test_name_whose_checkpoint_is_gone_is_told_by_what_the_cache_has(cleaned, tmp_path, monkeypatch):
+    store = make_store(tmp_path / "cache")
+    target = store.target(find_spec("org/tiny"))
+    shutil.copytree(cleaned.folder, target)
+    replace(cleaned, folder=target).write(target)
+    gone = f"its checkpoint is gone from {tmp_path / 'snapshot'}"
+    wanted = Choice(None, f"{gone}; it is fetched again when INT8 is asked for")
+    assert choose_backend(store, "org/tiny") == wanted
+    target.with_name("int8").mkdir()
+    wanted = Choice("onnxruntime", f"that is what the cache has of it; {gone}")
+    assert choose_backend(store, "org/tiny") == wanted
+    target.with_name("int8-native").mkdir()
+    assert choose_backend(store, "org/tiny") == Choice("native")
+    monkeypatch.setenv("NEURALCORE_ISA", "none")
+    assert choose_backend(store, "org/tiny") == wanted
 
 
 def test_checkpoint_that_is_needed_and_gone_is_fetched_again(cleaned):

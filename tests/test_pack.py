@@ -42,6 +42,14 @@ def test_numpy_encoder_gives_the_hidden_states_of_transformers(name, tmp_path):
             np.testing.assert_allclose(x, expected[row_mask == 1], atol=2e-5)
 
 
+@pytest.mark.parametrize("name", FEATURES)
+def test_numpy_encoder_gives_a_text_the_same_alone_and_between_others(name):
+    stack, random = native_stack(name), np.random.default_rng(4)
+    texts = [random.integers(0, 5, length).astype(np.int32) for length in (7, 1, 30)]
+    together = run(stack, np.concatenate(texts), [0, 7, 8, 38])
+    np.testing.assert_allclose(together, np.concatenate([run(stack, text) for text in texts]), atol=1e-4)
+
+
 @given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=9), min_size=1, max_size=6))
 def test_positions_count_from_0_or_past_pad_tokens(texts):
     ids = np.array([token for text in texts for token in text], np.int32)

@@ -51,14 +51,7 @@ def choose_backend(store: Store, model: str | PathLike[str]) -> Choice:
     manifest = Manifest.read(store.target(find_spec(str(model))))
     if manifest is None:
         return Choice(None, "it is not fetched yet; its files will tell")
-    original = original_of(manifest)
-    if not manifest.graph_version:
-        return _of_files(original)
-    if store.has_variant(manifest, NATIVE) and choose_isa():
-        return Choice("native")
-    if original.safetensors_path is None:
-        return Choice(None, f"its checkpoint is gone from {original.path}; it is fetched again when INT8 is asked for")
-    return _of_checkpoint(original, manifest.config)
+    return _of_ready(store, manifest) if manifest.graph_version else _of_files(original_of(manifest))
 
 
 def runs_natively(store: Store, source: Manifest) -> bool:
@@ -72,11 +65,23 @@ def runs_natively(store: Store, source: Manifest) -> bool:
     """
     if not source.graph_version or choose_isa() is None:
         return False
-    if store.has_variant(source, NATIVE):
-        return True
-    if original_of(source).safetensors_path is None and store.has_variant(source, Precision.INT8):
-        return False  # what is left in the cache can be used
-    return _of_checkpoint(fetch_original(store, source), source.config).backend == "native"
+    choice = _of_ready(store, source)
+    if choice.backend is None:
+        choice = _of_checkpoint(fetch_original(store, source), source.config)
+    return choice.backend == "native"
+
+
+def _of_ready(store: Store, source: Manifest) -> Choice:
+    """Of a model that was built here, by what the cache has of it."""
+    if store.has_variant(source, NATIVE) and choose_isa():
+        return Choice("native")
+    original = original_of(source)
+    if original.safetensors_path is not None:
+        return _of_checkpoint(original, source.config)
+    gone = f"its checkpoint is gone from {original.path}"
+    if store.has_variant(source, str(Precision.INT8)):
+        return Choice("onnxruntime", f"that is what the cache has of it; {gone}")
+    return Choice(None, f"{gone}; it is fetched again when INT8 is asked for")
 
 
 def original_of(source: Manifest) -> ModelFolder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from ..progress import progress_bar
 from ..samples import calibration_texts, verification_texts
 from ..store import FileRecord, Manifest, Store
 from ..tokenizer import Tokenizer, write_effective
-from ..types import Encoder, Precision
+from ..types import Encoder, Precision, Vectors
 from .agreement import BOUNDS, Embed, failures, measure
 from .choice import NATIVE, fetch_original
 
@@ -73,11 +74,15 @@ _FILES = {"model": "model.safetensors", "tokenizer": "tokenizer.json"}
 def _fp32(source: Manifest, tokenizer: Tokenizer) -> Embed:
     from ..backends.onnx.encoder import OnnxEncoder
 
-    return _embedder(
-        OnnxEncoder(source.model_path, source.config, threads=available_threads(), pad_id=tokenizer.pad_id),
-        source,
-        tokenizer,
-    )
+    def embed(texts: Sequence[str]) -> Vectors:
+        """Asked once; the session, the largest of all here, is gone before the other model is asked."""
+        encoder = OnnxEncoder(source.model_path, source.config, threads=available_threads(), pad_id=tokenizer.pad_id)
+        try:
+            return _embedder(encoder, source, tokenizer)(texts)
+        finally:
+            encoder.close()
+
+    return embed
 
 
 def _native(path: Path, source: Manifest, tokenizer: Tokenizer) -> Embed:
