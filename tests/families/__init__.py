@@ -40,6 +40,7 @@ class Case:
         pooling: a mode of sentence-transformers, or several.
         normalize: whether vectors are scaled to unit length.
         dense: of each Dense step after the pooling, how many components it gives, and its activation's class.
+        dense_bias: whether they have a bias.
         is_native: whether the kernels run it.
         settings: of tokenizer_config.json, over what says nothing but the special tokens.
         files: JSON files besides, by name; they may replace others.
@@ -55,6 +56,7 @@ class Case:
     pooling: str | Sequence[str] = "mean"
     normalize: bool = True
     dense: Sequence[tuple[int, str]] = ()
+    dense_bias: bool = True
     is_native: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Any] = field(default_factory=dict)
@@ -102,8 +104,9 @@ class Case:
         """By its folder, what each is told and its tensors."""
         draw, n_in, steps = Draw(crc32(self.name.encode()) ^ 2), self._size, {}
         for number, (n_out, activation) in enumerate(self.dense, 2):
-            draw.linear("linear", n_in, n_out)
-            told = {"in_features": n_in, "out_features": n_out, "bias": True, "activation_function": activation}
+            draw.linear("linear", n_in, n_out, bias=self.dense_bias)
+            sizes = {"in_features": n_in, "out_features": n_out}
+            told = {**sizes, "bias": self.dense_bias, "activation_function": activation}
             steps[f"{number}_Dense"] = told, dict(draw.tensors)
             n_in = n_out
         return steps

@@ -73,12 +73,14 @@ def draw_head(draw: Draw, *, size: int) -> None:
 
 def _modernbert(name: str, config: dict[str, Any], **others: Any) -> Case:
     draw: DrawTensors = partial(draw_modernbert, config=config)
-    return Case(name=name, config=config, draw=draw, tokenizer="byte_level_cls", **others)
+    is_native = not name.endswith("_odd")
+    return Case(name=name, config=config, draw=draw, tokenizer="byte_level_cls", is_native=is_native, **others)
 
 
 def _decoder(name: str, config: dict[str, Any], *, tokenizer: str = "byte_level_end", **others: Any) -> Case:
     draw: DrawTensors = partial(draw_decoder, config=config, is_gemma=config["model_type"] == "gemma3_text")
-    return Case(name=name, config=config, draw=draw, tokenizer=tokenizer, **others)
+    is_native = not name.endswith("_odd")
+    return Case(name=name, config=config, draw=draw, tokenizer=tokenizer, is_native=is_native, **others)
 
 
 _OLD_ANGLES = {"rope_theta": 1_000_000, "rope_scaling": None}
@@ -158,6 +160,7 @@ CASES = [
                 sliding_window=9, use_bidirectional_attention=True, _sliding_window_pattern=6, n_layers=6,
                 rope_theta=1_000_000.0, rope_local_base_freq=10_000.0, rope_scaling=None),
         tokenizer="byte_fallback",
+        dense=((48, "torch.nn.modules.linear.Identity"), (20, "torch.nn.modules.activation.Tanh")),
         normalize=False,
     ),
     _decoder(
@@ -170,7 +173,8 @@ CASES = [
     _decoder(
         "gemma3_causal",
         _config("gemma3_text", 64, 96, 4, num_key_value_heads=1, head_dim=16, query_pre_attn_scalar=16,
-                sliding_window=6, sliding_window_pattern=2, attention_bias=True, final_logit_softcapping=30.0),
+                sliding_window=6, sliding_window_pattern=2, n_layers=2, attention_bias=True,
+                final_logit_softcapping=30.0),
         tokenizer="byte_fallback",
         pooling="lasttoken",
         prefix="model.",

@@ -7,6 +7,7 @@ from tests.families import Case
 from tests.families.cases.decoders import draw_decoder, draw_modernbert
 from tests.families.tokenizers import SIZE
 
+_IDENTITY = "torch.nn.modules.linear.Identity"
 _SIZES = {"vocab_size": SIZE, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4}
 
 
@@ -119,6 +120,7 @@ CASES = [
         draw=partial(draw_decoder, config=_QWEN3),
         tokenizer="byte_level_end",
         pooling="lasttoken",
+        is_native=True,
         settings={
             "tokenizer_class": "Qwen2Tokenizer",
             "add_bos_token": False,
@@ -168,7 +170,10 @@ CASES = [
             "unk_token": "<unk>",
             "use_default_system_prompt": False,
         },
-        files=_steps("Transformer", "Pooling", "Normalize") | _pooling("mean_tokens"),
+        dense=((96, _IDENTITY), (64, _IDENTITY)),
+        dense_bias=False,
+        is_native=True,
+        files=_steps("Transformer", "Pooling", "Dense", "Dense", "Normalize") | _pooling("mean_tokens"),
     ),
     Case(
         name="gte_modernbert",
@@ -176,6 +181,7 @@ CASES = [
         draw=partial(draw_modernbert, config=_MODERNBERT),
         tokenizer="byte_level_cls",
         pooling="cls",
+        is_native=True,
         settings={
             "tokenizer_class": "PreTrainedTokenizerFast",
             "added_tokens_decoder": {

@@ -60,7 +60,7 @@ class Calibration:
 
         Args:
             model: the model as it is.
-            names: values to look at, each (1, tokens, channels).
+            names: values to look at, each (1, tokens, channels), or (1, channels) of a whole text.
 
         Raises:
             UnsupportedModel: it takes inputs that are not an encoder's.
@@ -70,9 +70,11 @@ class Calibration:
         for number, values in enumerate(self._run(model, names, ())):
             tokens = [one.reshape(-1, one.shape[-1]) for one in values]
             n_kept, every = self._share(sum(one.shape[-1] * one.itemsize for one in tokens))
-            rows = random.permutation(len(tokens[0]))[: 0 if number % every else n_kept].tolist()
+            n_tokens = max(map(len, tokens))
+            rows = random.permutation(n_tokens)[: 0 if number % every else n_kept].tolist()
             for name, of_one in zip(names, tokens, strict=True):
-                found[name].add(of_one, rows)
+                # Behind the pooling there is one row, that of the text.
+                found[name].add(of_one, rows if len(of_one) == n_tokens else range(len(of_one)))
         return found
 
     def largest(self, model: Model, names: Sequence[str], added: Sequence[onnx.NodeProto] = ()) -> Mapping[str, float]:
