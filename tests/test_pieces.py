@@ -83,6 +83,19 @@ def modern() -> HfTokenizer:
     return inner
 
 
+def split(digits: str) -> HfTokenizer:
+    """As Qwen3's and Llama 3's files have it."""
+    inner = trained_bytes()
+    words = (
+        rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|"
+        r"\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    inner.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(words), "isolated"), as_bytes])
+    inner.normalizer = normalizers.NFC()
+    return inner
+
+
 def unigram(pre_tokenizer) -> HfTokenizer:
     letters = sorted({letter for letter in "".join(SAMPLES) if letter.isalnum()} - set("z"))
     scores = dict.fromkeys(["▁", *letters], -8.0) | {
@@ -115,6 +128,8 @@ KINDS = {
     "overlapping": overlapping,
     "roberta": roberta,
     "modern": modern,
+    "qwen": lambda: split(r"\p{N}"),
+    "llama": lambda: split(r"\p{N}{1,3}"),
     "xlm-roberta": xlm_roberta,
     "metaspace": metaspace,
 }

@@ -8,8 +8,9 @@ rests on what happens to a text, in this order; a place is a boundary where none
 - *Normalizers* see a character at a time, or a character and the combining marks after it. What follows a boundary is
   no mark, composes with nothing before it, and is left in its place.
 - *Pre-tokenizers* cut words. BERT's always cuts before white space, punctuation and (set apart by the normalizer)
-  ideographs, whatever stands beside them. Byte-level BPE's and Metaspace cut before a single space between two
-  characters that are no white space, and the space goes with what follows it.
+  ideographs, whatever stands beside them. Byte-level BPE's (GPT-2's; Qwen's and Llama 3's, which differ in digits) and
+  Metaspace cut before a single space between two characters that are no white space, and the space goes with what
+  follows it.
 - *Models* (WordPiece, BPE, Unigram) see one word at a time.
 
 Every other kind of tokenizer has no boundaries: its texts are one piece each. So has a tokenizer that does not pass a
@@ -49,6 +50,10 @@ _BESIDE_A_SPACE = (
 _PLAIN_NORMALIZERS = {
     "BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "StripAccents", "Precompiled", "Sequence"
 }  # fmt: skip
+_ENDINGS, _REST = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)", r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_WORDS_OF_BYTES = [rf"{_ENDINGS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{most}{_REST}" for most in ("", "{1,3}")]
+"""Of Qwen and of Llama 3: white space is at the start of a word, or all of it."""
+
 _JOINED_SPACES: dict[str, Any] = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
 _TRIALS = (
     "The quick, brown fox's 3.14 jumps -- over \u00e9t\u00e9 \u6f22\u5b57 \u041c\u0438\u0440. It (re)uses words ! ",
@@ -271,10 +276,20 @@ def _is_spaced(model: str, normalizers: list[dict[str, Any]], pre_tokenizer: dic
     if not all(each["type"] in _PLAIN_NORMALIZERS or each == _JOINED_SPACES for each in normalizers):
         return False
     match pre_tokenizer:
-        case {"type": "ByteLevel", "use_regex": True} | {"type": "Whitespace" | "WhitespaceSplit" | "BertPreTokenizer"}:
+        case (
+            {"type": "ByteLevel", "use_regex": True}
+            | {"type": "Whitespace" | "WhitespaceSplit" | "BertPreTokenizer"}
+            | {"type": "Metaspace", "split": True}
+        ):
             return True
-        case {"type": "Metaspace", "split": True}:
-            return True
+        case {
+            "type": "Sequence",
+            "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": words}, "behavior": "Isolated", "invert": False},
+                {"type": "ByteLevel", "use_regex": False, "add_prefix_space": False},
+            ],
+        }:
+            return words in _WORDS_OF_BYTES
         case {
             "type": "Sequence",
             "pretokenizers": [{"type": "WhitespaceSplit"}, {"type": "Metaspace", "prepend_scheme": "always"}],
