@@ -15,7 +15,7 @@ from neuralcore.embedding.backends.native.encoder import NativeEncoder
 from neuralcore.embedding.backends.native.file import read_packed, write_packed
 from neuralcore.embedding.backends.native.pack import pack_model
 from neuralcore.embedding.config import ModelConfig
-from neuralcore.embedding.errors import InferenceError, ModelCorrupt
+from neuralcore.embedding.errors import InferenceError, ModelCorrupt, UnsupportedModel
 from tests import checkpoints
 from tests.native_stacks import FEATURES, native_stack
 from tests.tokens import token_batch
@@ -115,13 +115,16 @@ def check_damaged(path: Path) -> str:
     except ModelCorrupt as error:
         assert str(path) in str(error)  # noqa: PT017
         return f"refused: {error.actual}"
+    except UnsupportedModel as error:  # a first step for two poolings, say, which the file itself cannot tell
+        assert str(path) in str(error)  # noqa: PT017
+        return f"refused: {error}"
     limit, n_words = min(encoder.max_tokens, 256), checkpoints.VOCABULARY
     rows = [
         np.full(limit, n_words - 1),
         np.zeros(limit),
         np.arange(limit) % n_words,
         np.array([1]),
-        np.array([2, 1, 3]),
+        np.array([2, 1, 3])[:limit],
     ]
     try:
         for some in (rows, rows[:1], rows[2:3]):
