@@ -332,4 +332,4 @@ def test_pooling_outside_the_graph_equals_pooling_inside(strategy, normalized, m
     write_onnx(stack_of(checkpoint.save(tmp_path), checkpoint.architecture), config, tmp_path / "model.onnx")
     tokens = token_batch(random_rows())
     inside, outside = (OnnxEncoder(path, config).encode(tokens) for path in (tmp_path / "model.onnx", model))
-    np.testing.assert_allclose(outside, inside, atol=CLOSE, rtol=0)
+    np.testing.assert_allclose(outside, inside, atol=CLOSE, rtol=1e-6)  # sums over the root of the length are larger
