@@ -2,6 +2,7 @@
 
 import shutil
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from neuralcore.embedding import (
 from neuralcore.embedding.backends.onnx.quantize import int8
 from neuralcore.embedding.backends.onnx.quantize.activations import Calibration
 from neuralcore.embedding.backends.onnx.quantize.integers import (
+    EvenQuantization,
     Quantization,
     RowQuantization,
     find_quantization,
@@ -37,7 +39,7 @@ from neuralcore.embedding.precision.variants import compare_files
 from neuralcore.embedding.samples import calibration_texts, verification_texts
 from neuralcore.embedding.types import TokenBatch
 from tests.checkpoints import HIDDEN, MAKERS
-from tests.random_stacks import Features, random_stack
+from tests.random_stacks import LIKE, Features, random_stack
 from tests.stacks import stack_of
 
 OTHERS = ("fp16", "int8", "dynamic-int8")
@@ -293,6 +295,36 @@ def test_two_sided_values_are_smoothed_and_one_sided_ones_scaled_by_token(seed):
     assert error_of(by_row, one_sided, weight) < 0.03
 
 
+def test_outlier_of_one_token_does_not_coarsen_the_others():
+    values = np.random.default_rng(1).normal(size=(40, 12)).astype(np.float32)
+    values[7] *= 1000
+    weight = np.random.default_rng(2).normal(size=(12, 5)).astype(np.float32)
+    others = np.delete(values, 7, axis=0)
+    errors = [error_of(find_quantization(Observed(values), weight, by_token=some), others, weight) for some in (0, 1)]
+    assert errors[1] < 0.1
+    assert errors[0] > 0.5
+
+
+@pytest.mark.parametrize("name", ["gte", "modernbert", "qwen3", "gemma3"])
+def test_products_of_a_gated_encoder_have_a_scale_for_each_token(tmp_path, source, name):
+    """Fixed ranges cut what a gate lets through of other texts. The word table is in 8 bits as well."""
+    sizes = {"words": 120, "longest": 32, "hidden": 48, "wide": 96, "head_size": 16}
+    stack = random_stack(3, replace(LIKE[name], **sizes))
+    config = ModelConfig(name="x", dimension=stack.size or stack.hidden, max_tokens=32)
+    write_onnx(stack, config, tmp_path / "model.onnx")
+    tokenizer = source.parent / "tokenizer.json"
+    quantize_model(tmp_path / "model.onnx", tmp_path / "int8.onnx", "int8", tokenizer_path=tokenizer, max_tokens=32)
+    graph = onnx.load(tmp_path / "int8.onnx").graph
+    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    assert not [node for node in graph.node if node.op_type == "MatMul" and node.input[1] in kinds]
+    lookups = [node for node in graph.node if node.op_type == "Gather" and node.input[1] == "input_ids"]
+    table = max(lookups, key=lambda node: node.output[0].endswith("integers")).input[0]
+    assert kinds[table] == TensorProto.INT8
+    agreement = compare_files(tmp_path / "model.onnx", tmp_path / "int8.onnx", tokenizer, config)
+    assert agreement.min_cosine > 0.99
+    assert agreement.batch_shift < 1e-6
+
+
 def error_of(found, values: np.ndarray, weight: np.ndarray) -> float:
     """Relative to the exact product, in float64."""
     exact = values.astype(float) @ weight.astype(float)
@@ -305,8 +337,8 @@ def test_constant_zero_input_is_quantized_to_zero():
     np.testing.assert_array_equal(found.product(values, np.ones((3, 2), np.float32)), 0)
 
 
-@pytest.mark.parametrize("one_sided", [False, True])
-def test_graph_computes_the_product_that_was_planned(tmp_path, one_sided):
+@pytest.mark.parametrize(("one_sided", "by_token"), [(False, False), (True, False), (False, True)])
+def test_graph_computes_the_product_that_was_planned(tmp_path, one_sided, by_token):
     """QuantizeLinear, the integer product and what follows, against the formula in numpy."""
     random = np.random.default_rng(5)
     values = random.normal(size=(1, 30, 16)).astype(np.float32)
@@ -315,13 +347,14 @@ def test_graph_computes_the_product_that_was_planned(tmp_path, one_sided):
     path = write_product(tmp_path / "product.onnx", weight, bias)
     model = Model(path)
     observed = Observed(values[0])
-    int8._quantize_group(model, "x", model.products(), observed)
+    int8._quantize_group(model, "x", model.products(), observed, by_token=by_token)
     model.allow_domain("com.microsoft")
     model.save(path)
     options = ort.SessionOptions()
     options.add_session_config_entry("session.x64quantprecision", "1")
     found = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(None, {"x": values})[0][0]
-    planned = find_quantization(observed, weight)
+    planned = find_quantization(observed, weight, by_token=by_token)
+    assert isinstance(planned, EvenQuantization) is by_token
     exact = values[0].astype(float) @ weight + bias
     expected = planned.product(values[0], weight)
     expected = expected - (expected - values[0] @ weight).mean(axis=0) + bias

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["QUANTIZER_VERSION", "detect_quantization", "quantize_model"]
 
-QUANTIZER_VERSION = 3
+QUANTIZER_VERSION = 4
 """Raised whenever what is written changes: cached models are then made anew."""
 
 _MAX_TOKENS = 256  # of a calibration text

@@ -6,6 +6,7 @@ text's vector does not depend on the texts beside it. Products with the same inp
     fixed      x ─ Mul (1 / factors) ─ QuantizeLinear ─ MatMulIntegerToFloat (weights x factors) ─▶
     by token   x ─ Div (its largest value) ─ QuantizeLinear ─ MatMulIntegerToFloat ─ Mul (that value) ─ Add ─▶
 
+By token, what is on both sides of zero is smoothed first, too, and divided by its largest size.
 Token embeddings are int8 rows with a scale each.
 """
 
@@ -21,7 +22,16 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from .activations import Activations, Calibration
-from .integers import Quantization, RowQuantization, find_quantization, quantize_columns
+from .integers import (
+    SMALLEST_FLOOR,
+    AnyQuantization,
+    EvenQuantization,
+    Quantization,
+    RowQuantization,
+    find_quantization,
+    is_one_sided,
+    quantize_columns,
+)
 from .model import Array, Model, Product, node
 
 _MICROSOFT = "com.microsoft"
@@ -42,8 +52,9 @@ def quantize(model: Model, calibration: Calibration) -> None:
     model.require_opset(_OLDEST_STATIC, "int8")
     groups = _groups(model)
     observed = calibration.observe(model, list(groups))
+    by_token = any(_is_gated(products, observed[x]) for x, products in groups.items())
     for x, products in groups.items():
-        _quantize_group(model, x, products, observed.pop(x))
+        _quantize_group(model, x, products, observed.pop(x), by_token=by_token)
     _quantize_lookups(model)
 
 
@@ -76,25 +87,51 @@ def _groups(model: Model) -> dict[str, list[Product]]:
     return groups
 
 
-def _quantize_group(model: Model, x: str, products: Sequence[Product], activations: Activations) -> None:
+def _is_gated(products: Sequence[Product], activations: Activations) -> bool:
+    """Whether values that a gate let through become narrow again: they lie on both sides of zero, and fixed ranges cut
+    the outliers of unseen texts (lowest cosine of a random encoder 0.991, and 0.998 where every token has its own scale
+    throughout). Behind GELU alone nothing is gained, and 8% of the time lost (all-MiniLM-L6-v2).
+    """
+    n_in, n_out = products[0].shape
+    return n_in > n_out and not is_one_sided(activations)
+
+
+def _quantize_group(
+    model: Model, x: str, products: Sequence[Product], activations: Activations, *, by_token: bool = False
+) -> None:
     weights = [product.read_weight() for product in products]
-    found = find_quantization(activations, np.concatenate(weights, axis=1))
-    model.add_tensor(f"{x}.scale", np.array(found.scale, np.float32))
-    model.add_tensor(f"{x}.zero", np.array(found.zero, np.uint8))
-    first = _smoothed_integers(model, x, found) if isinstance(found, Quantization) else _row_integers(model, x, found)
+    found = find_quantization(activations, np.concatenate(weights, axis=1), by_token=by_token)
+    first = _integers(model, x, found)
     sample = activations.sample
     for product, weight in zip(products, weights, strict=True):
         error = (found.product(sample, weight) - sample @ weight).mean(axis=0)
         bias = -error if product.bias is None else product.bias - error  # the mean error is known: take it away
+        smoothed = weight if isinstance(found, RowQuantization) else weight * found.factors[:, None]
         if isinstance(found, Quantization):
-            written = [_product(model, product, weight * found.factors[:, None], bias, product.output)]
+            written = [_product(model, product, smoothed, bias, product.output)]
         else:
-            written = _row_product(model, product, weight, bias)
+            written = _row_product(model, product, smoothed, bias)
         model.replace(product.nodes, [*first, *written])
         first = []
 
 
+def _integers(model: Model, x: str, found: AnyQuantization) -> list[onnx.NodeProto]:
+    match found:
+        case Quantization():
+            return _smoothed_integers(model, x, found)
+        case RowQuantization():
+            return _row_integers(model, x, found)
+        case EvenQuantization():
+            return _even_integers(model, x, found)
+
+
+def _add_step(model: Model, x: str, scale: float, zero: int) -> None:
+    model.add_tensor(f"{x}.scale", np.array(scale, np.float32))
+    model.add_tensor(f"{x}.zero", np.array(zero, np.uint8))
+
+
 def _smoothed_integers(model: Model, x: str, found: Quantization) -> list[onnx.NodeProto]:
+    _add_step(model, x, found.scale, found.zero)
     shrink = model.add_tensor(f"{x}.shrink", 1 / found.factors)
     return [
         node("Mul", [x, shrink], f"{x}.shrunk"),
@@ -103,11 +140,26 @@ def _smoothed_integers(model: Model, x: str, found: Quantization) -> list[onnx.N
 
 
 def _row_integers(model: Model, x: str, found: RowQuantization) -> list[onnx.NodeProto]:
+    _add_step(model, x, found.scale, found.zero)
     floor = model.add_tensor(f"{x}.floor", np.array(found.floor, np.float32))
     return [
         *model.reduce_max(x, f"{x}.largest"),
         node("Max", [f"{x}.largest", floor], f"{x}.row"),
         node("Div", [x, f"{x}.row"], f"{x}.relative"),
+        node("QuantizeLinear", [f"{x}.relative", f"{x}.scale", f"{x}.zero"], f"{x}.quantized"),
+    ]
+
+
+def _even_integers(model: Model, x: str, found: EvenQuantization) -> list[onnx.NodeProto]:
+    _add_step(model, x, 1 / 127, 128)
+    shrink = model.add_tensor(f"{x}.shrink", 1 / found.factors)
+    floor = model.add_tensor(f"{x}.floor", np.array(SMALLEST_FLOOR, np.float32))
+    return [
+        node("Mul", [x, shrink], f"{x}.shrunk"),
+        node("Abs", [f"{x}.shrunk"], f"{x}.size"),
+        *model.reduce_max(f"{x}.size", f"{x}.largest"),
+        node("Max", [f"{x}.largest", floor], f"{x}.row"),
+        node("Div", [f"{x}.shrunk", f"{x}.row"], f"{x}.relative"),
         node("QuantizeLinear", [f"{x}.relative", f"{x}.scale", f"{x}.zero"], f"{x}.quantized"),
     ]
 

@@ -20,7 +20,9 @@ _STEPS = 255  # of an activation
 _SHARES = (0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9)  # of an outlier that moves
 _ONE_SIDED = 0.25  # of the highest value, what lies below zero
 _LOW_SHARES = (0.05, 0.1, 0.15, 0.2, 0.3)  # of a token's range, kept for what lies below zero
-_SMALLEST_FLOOR = 1e-6
+_EVEN_SHARES = (0.2, 0.4, 0.5, 0.6, 0.7)  # of an outlier that moves, where each token has its own scale
+SMALLEST_FLOOR = 1e-6
+"""Of what a token's values are divided by."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,26 +71,61 @@ class RowQuantization:
         return result
 
 
-def find_quantization(activations: Activations, weight: Array) -> Quantization | RowQuantization:
+@dataclass(frozen=True, slots=True, eq=False)
+class EvenQuantization:
+    """How the input of a product is turned to integers when each token has its own scale, the same on both sides of
+    zero: `round(x / factors / r * 127) + 128` with r the largest size there.
+
+    Args:
+        factors: float32 (channels,).
+    """
+
+    factors: Array
+
+    def product(self, x: Array, weight: Array) -> Array:
+        """The product as it is computed with integers."""
+        integers, weight_scale = quantize_columns(weight * self.factors[:, None])
+        shrunk = x / self.factors
+        rows = np.maximum(np.abs(shrunk).max(axis=1, keepdims=True), np.float32(SMALLEST_FLOOR)) / _LARGEST
+        result: Array = (np.rint(shrunk / rows) @ (integers * weight_scale)) * rows
+        return result
+
+
+AnyQuantization = Quantization | RowQuantization | EvenQuantization
+
+
+def find_quantization(activations: Activations, weight: Array, *, by_token: bool = False) -> AnyQuantization:
     """The quantization with the least error.
 
     Activations that hardly fall below zero, as GELU's and ReLU's, get a scale for each token: their outliers stand in
     few tokens, and of a token's range little is wasted on the other side of zero. It costs a pass over the values.
+    Others get one where that is asked for: it costs three.
 
     Args:
         activations: what was observed.
         weight: float32 (channels, out), those of all products with this input side by side.
+        by_token: whether two-sided values, too, get a scale for each token.
     """
     sample = activations.sample
     expected = sample @ weight
-    low, high = float(activations.low.min()), float(activations.high.max())
-    one_sided = -low < _ONE_SIDED * high
-    candidates: list[Quantization | RowQuantization] = (
-        [_row_quantization(low, share) for share in (_LOW_SHARES if low else (0.0,))]
-        if one_sided
-        else [_quantization(activations, weight, share) for share in _SHARES]
-    )
-    return min(candidates, key=lambda found: float(((found.product(sample, weight) - expected) ** 2).sum()))
+
+    def error(found: AnyQuantization) -> float:
+        return float(((found.product(sample, weight) - expected) ** 2).sum())
+
+    candidates: list[AnyQuantization]
+    if is_one_sided(activations):
+        low = float(activations.low.min())
+        candidates = [_row_quantization(low, share) for share in (_LOW_SHARES if low else (0.0,))]
+    elif by_token:
+        candidates = [EvenQuantization(_factors_of(activations, weight, share)) for share in _EVEN_SHARES]
+    else:
+        candidates = [_quantization(activations, weight, share) for share in _SHARES]
+    return min(candidates, key=error)
+
+
+def is_one_sided(activations: Activations) -> bool:
+    """Whether values hardly fall below zero."""
+    return bool(-activations.low.min() < _ONE_SIDED * activations.high.max())
 
 
 def quantize_columns(weight: Array) -> tuple[NDArray[np.int8], Array]:
@@ -106,16 +143,20 @@ def quantize_columns(weight: Array) -> tuple[NDArray[np.int8], Array]:
 
 
 def _quantization(activations: Activations, weight: Array, share: float) -> Quantization:
-    factors = _factors(np.maximum(-activations.low, activations.high), np.abs(weight).max(axis=1), share)
+    factors = _factors_of(activations, weight, share)
     low, high = float((activations.low / factors).min()), float((activations.high / factors).max())
     scale = (high - low) / _STEPS or 1.0
     return Quantization(factors, scale, round(-low / scale))
 
 
+def _factors_of(activations: Activations, weight: Array, share: float) -> Array:
+    return _factors(np.maximum(-activations.low, activations.high), np.abs(weight).max(axis=1), share)
+
+
 def _row_quantization(low: float, share: float) -> RowQuantization:
     """With so large a share of the highest value for what is below zero."""
     scale = (1 + share) / _STEPS
-    floor = -low / share if low else _SMALLEST_FLOOR
+    floor = -low / share if low else SMALLEST_FLOOR
     return RowQuantization(floor, scale, round(share / scale))
 
 

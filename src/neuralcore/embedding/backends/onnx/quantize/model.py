@@ -28,13 +28,15 @@ class Product:
 
     Args:
         x: name of the input.
-        read_weight: reads float32 (in, out): a model's weights are not all in memory.
+        shape: of the weight, (in, out).
+        read_weight: reads it, float32: a model's weights are not all in memory.
         bias: float32 (out,).
         output: name of the result.
         nodes: what computes it now.
     """
 
     x: str
+    shape: tuple[int, int]
     read_weight: Callable[[], Array]
     bias: Array | None
     output: str
@@ -197,16 +199,16 @@ class Model:
 
     def _product(self, node: onnx.NodeProto) -> Product:
         name = node.input[1]
-        size = self.tensors[name].dims[1]
+        n_in, n_out = self.tensors[name].dims
 
         def read_weight() -> Array:
             return self.array(name).astype(np.float32, copy=False)
 
         readers = self._readers[node.output[0]]
         alone = len(readers) == 1 and node.output[0] not in {output.name for output in self.graph.output}
-        if alone and (bias := self._bias(readers[0], node.output[0], size)) is not None:
-            return Product(node.input[0], read_weight, bias, readers[0].output[0], (node, readers[0]))
-        return Product(node.input[0], read_weight, None, node.output[0], (node,))
+        if alone and (bias := self._bias(readers[0], node.output[0], n_out)) is not None:
+            return Product(node.input[0], (n_in, n_out), read_weight, bias, readers[0].output[0], (node, readers[0]))
+        return Product(node.input[0], (n_in, n_out), read_weight, None, node.output[0], (node,))
 
     def _bias(self, node: onnx.NodeProto, x: str, size: int) -> Array | None:
         other: str = next((name for name in node.input if name != x), "")
