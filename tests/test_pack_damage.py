@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from neuralcore.embedding import EmbeddingEngine, ModelCorrupt, ModelUnavailable, OutOfMemory
+from neuralcore.embedding.backends.native.check import check_model
 from neuralcore.embedding.backends.native.file import open_model, read_packed, write_packed
 from neuralcore.embedding.backends.native.kernels import absence
 from neuralcore.embedding.loader import ModelFile
@@ -66,6 +67,23 @@ def test_whole_model_is_accepted(packed, tmp_path):
     tensors, about = open_model(say(packed, tmp_path / "whole.safetensors"))
     assert about == packed.about
     assert tensors.keys() == packed.header.keys()
+
+
+class Untouched(np.ndarray):
+    """An array that knows its shape, and whose numbers nobody may look at."""
+
+    def __array_ufunc__(self, *_, **__):
+        raise AssertionError("looked at")
+
+    __array_function__ = __array_ufunc__
+
+
+def test_integers_of_weights_and_words_stay_on_the_disk_while_a_model_is_opened(packed, tmp_path):
+    tensors, about = read_packed(say(packed, tmp_path / "whole.safetensors"))
+    hidden = {name: values.view(Untouched) if values.dtype == np.int8 else values for name, values in tensors.items()}
+    with pytest.raises(AssertionError, match="looked at"):
+        hidden["words"].min()
+    check_model(hidden, about)
 
 
 FIRST, LAST = ("attentions", 0), ("attentions", 2)
