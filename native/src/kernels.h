@@ -42,8 +42,12 @@ constexpr int64_t kWidest = 16;      // lanes of the widest vector
 
 constexpr int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
+// Keys of one component side by side, in an odd number of cache lines: at a power of two, all of a key's components would fall
+// into one set of a cache.
+constexpr int64_t key_stride(int64_t n_tokens) { return (round_up(n_tokens, kWidest) / kWidest | 1) * kWidest; }
+
 constexpr int64_t attention_floats(int64_t n_tokens, int64_t head_size) {
-    const int64_t padded = round_up(n_tokens, kWidest);
+    const int64_t padded = key_stride(n_tokens);
     return 3 * padded * head_size + kScoreRows * padded;  // queries, keys (transposed), values; scores
 }
 

@@ -89,7 +89,7 @@ struct Head {
 // The head's own rows one after the other. Keys past the text's end are 0; their scores are overwritten before use.
 Head gather(const nc::Attention &task) {
     const nc_attention &layer = task.layer;
-    const int64_t n = task.n_tokens, size = layer.head_size, padded = nc::round_up(n, LANES);
+    const int64_t n = task.n_tokens, size = layer.head_size, padded = nc::key_stride(n);
     const int64_t stride = (layer.n_heads + 2 * (int64_t)layer.n_key_heads) * size;
     const int64_t key_head = task.head / (layer.n_heads / layer.n_key_heads);
     Head head{task.scratch, nullptr, nullptr, nullptr, padded};
@@ -104,8 +104,9 @@ Head gather(const nc::Attention &task) {
         for (int64_t i = 0; i < size; ++i) head.keys[i * padded + token] = key[i];
         copy_row(task, layer.value_norm, key_row + layer.n_key_heads * size, key);
     }
+    const int64_t end = nc::round_up(n, LANES);  // columns that are computed
     for (int64_t i = 0; i < size; ++i)
-        for (int64_t token = n; token < padded; ++token) head.keys[i * padded + token] = 0;
+        for (int64_t token = n; token < end; ++token) head.keys[i * padded + token] = 0;
     return head;
 }
 
