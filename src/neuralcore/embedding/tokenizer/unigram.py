@@ -68,7 +68,7 @@ class Unigram:
     def is_clear(self) -> bool:
         """Whether no piece is there twice, or means something else here, and added tokens have the ids they state."""
         n_ids = len(self._pieces)
-        if len(self._ids) < n_ids or not {"", _NO_PIECE}.isdisjoint(self._ids.keys() | self._added.keys()):
+        if len(self._ids) < n_ids or any(each in self._ids or each in self._added for each in ("", _NO_PIECE)):
             return False
         others = [number for content, number in self._added.items() if content not in self._ids]
         own = all(self._ids.get(content, number) == number for content, number in self._added.items())
@@ -155,12 +155,16 @@ def read_unigram(text: str, load: Load) -> Unigram | None:
         load: opens one.
     """
     with _no_collection():
-        try:
-            document = json.loads(text, parse_float=_Number)
-        except (ValueError, RecursionError):
-            return None
-        unigram = Unigram(document, load) if _is_of_kind(document) else None
-        return unigram if unigram and unigram.is_clear else None
+        return _read(text, load)
+
+
+def _read(text: str, load: Load) -> Unigram | None:
+    try:
+        document = json.loads(text, parse_float=_Number)
+    except (ValueError, RecursionError):
+        return None
+    unigram = Unigram(document, load) if _is_of_kind(document) else None
+    return unigram if unigram and unigram.is_clear else None
 
 
 def _is_of_kind(document: Any) -> bool:
@@ -209,7 +213,7 @@ def _numbers(section: list[str] | int, known: dict[str, list[int]]) -> Iterator[
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Without looks for circles among half a million new lists: half of the time."""
+    """Without looks for circles among 250,000 new lists, which are gone by its end: half of the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
