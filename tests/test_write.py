@@ -1,10 +1,13 @@
 """Graphs of random encoders compute what families/stack.py says: all of its features, alone and combined."""
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from neuralcore.embedding.backends.onnx.encoder import OnnxEncoder
 from neuralcore.embedding.backends.onnx.session import OnnxSession
 from neuralcore.embedding.backends.onnx.write import write_onnx
 from neuralcore.embedding.config import ModelConfig
@@ -12,6 +15,7 @@ from neuralcore.embedding.families.forward import run
 from neuralcore.embedding.providers import GpuOptions
 from tests.exact_stack import exact_states
 from tests.random_stacks import LIKE, WORDS, Features, random_stack
+from tests.tokens import token_batch
 
 CLOSE, SHIFT = 5e-6, 1e-6  # of values of order one: to the exact result, and by padding
 LENGTHS = (1, 7, 3, 12)
@@ -99,3 +103,26 @@ def test_graph_of_any_features_computes_the_exact_vectors(tmp_path_factory, some
 @pytest.mark.parametrize("name", LIKE)
 def test_graph_like_a_familys_computes_the_exact_vectors_in_every_opset(name, opset, tmp_path):
     check(random_stack(5, LIKE[name]), tmp_path, 5, opset=opset)
+
+
+@pytest.mark.parametrize(("name", "n_norms"), [("qwen3", 3 * 4 + 1), ("gemma3", 3 * 7 + 1)])
+def test_every_rms_norm_is_one_operator_when_it_runs(name, n_norms, tmp_path):
+    write_onnx(random_stack(1, LIKE[name]), configuration(random_stack(1, LIKE[name])), tmp_path / "model.onnx")
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 4  # a warning says that the file is of this machine only
+    ort.InferenceSession(tmp_path / "model.onnx", options, providers=["CPUExecutionProvider"])
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    assert sum("SimplifiedLayerNormalization" in kind for kind in kinds) == n_norms
+    assert not {"Pow", "Sqrt", "ReduceMean"} & set(kinds)
+
+
+@pytest.mark.parametrize("name", LIKE)
+def test_encoder_of_such_a_graph_pools_each_text_as_if_alone(name, tmp_path):
+    stack = random_stack(2, LIKE[name])
+    config = configuration(stack, pooling="mean")
+    write_onnx(stack, config, tmp_path / "model.onnx")
+    texts = sample_texts(2)
+    found = OnnxEncoder(tmp_path / "model.onnx", config, pad_id=3, threads=2).encode(token_batch(texts))
+    for vector, text in zip(found, texts, strict=True):
+        assert_close(vector, exact_states(stack, text).mean(axis=0), within=CLOSE)
