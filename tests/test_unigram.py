@@ -10,7 +10,8 @@ from tokenizers import Tokenizer as HfTokenizer
 
 from neuralcore.embedding.errors import EmbeddingError, ModelCorrupt
 from neuralcore.embedding.tokenizer import Tokenizer, reference
-from neuralcore.embedding.tokenizer.reference import Reference
+from neuralcore.embedding.tokenizer.reference import Reference, keep_vocabulary
+from neuralcore.embedding.tokenizer.vocabulary import read_vocabulary
 from tests import golden, tokenizer_folders
 from tests.tokenizer_folders import CHARSMAP
 
@@ -82,6 +83,9 @@ def test_ids_are_those_of_the_whole_vocabulary(tmp_path, seed):
     draw = random.Random(seed)
     content = document(draw)
     path = saved(tmp_path, content)
+    if seed % 2:
+        keep_vocabulary(path)
+        assert path.with_suffix(".pieces").is_file()
     whole, parts = HfTokenizer.from_file(str(path)), Reference(path, lowercase=False)
     assert parts._unigram
     texts = [text(draw, [piece for piece, _ in content["model"]["vocab"]]) for _ in range(150)]
@@ -89,6 +93,60 @@ def test_ids_are_those_of_the_whole_vocabulary(tmp_path, seed):
     assert rows(parts.encode(texts)) == expected
     assert [rows(parts.encode([each]))[0] for each in texts[:20]] == expected[:20]
     assert (parts.n_ids, parts.pad_id, parts.special_tokens()) == (whole.get_vocab_size(), 1, ([0], []))
+
+
+@pytest.fixture
+def kept(tmp_path):
+    path = saved(tmp_path, document(random.Random(5)))
+    keep_vocabulary(path)
+    return path
+
+
+def scores_changed(path) -> None:
+    """As long as before, and of the same pieces."""
+    path.write_text(path.read_text(encoding="utf-8").replace("-", "9", 40), encoding="utf-8")
+
+
+def cut(path) -> None:
+    own = path.with_suffix(".pieces")
+    own.write_bytes(own.read_bytes()[:-1])
+
+
+def other_pieces(path) -> None:
+    own = path.with_suffix(".pieces")
+    own.write_bytes(own.read_bytes().replace("猫".encode(), "犬".encode()))
+
+
+def emptied(path) -> None:
+    path.with_suffix(".pieces").write_bytes(b"")
+
+
+def brackets(path) -> None:
+    path.with_suffix(".pieces").write_bytes(b"[" * 100_000)
+
+
+@pytest.mark.parametrize("damage", [scores_changed, cut, other_pieces, emptied, brackets])
+def test_pieces_of_another_tokenizer_or_damaged_ones_count_as_none(kept, damage):
+    before = kept.with_suffix(".pieces").read_bytes(), kept.read_bytes()
+    damage(kept)
+    assert before != (kept.with_suffix(".pieces").read_bytes(), kept.read_bytes())
+    texts = [text(random.Random(seed), [*ALPHABET]) for seed in range(60)]
+    expected = [HfTokenizer.from_file(str(kept)).encode(each, add_special_tokens=False).ids for each in texts]
+    assert rows(Reference(kept, lowercase=False).encode(texts)) == expected
+    assert read_vocabulary(kept, HfTokenizer.from_str) is None
+
+
+def test_kept_pieces_open_without_the_json_of_the_vocabulary(kept, monkeypatch):
+    monkeypatch.setattr(reference, "read_unigram", None)
+    texts = ["a猫b", "<mask> c"]
+    expected = [HfTokenizer.from_file(str(kept)).encode(each, add_special_tokens=False).ids for each in texts]
+    assert rows(Reference(kept, lowercase=False).encode(texts)) == expected
+
+
+def test_other_kinds_keep_no_pieces(tmp_path):
+    path = saved(tmp_path, changed(document(random.Random(0)), "byte_fallback", True))
+    keep_vocabulary(path)
+    assert not path.with_suffix(".pieces").exists()
 
 
 def test_what_transformers_gives_for_random_folders_is_given_by_parts(tmp_path):

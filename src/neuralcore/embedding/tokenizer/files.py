@@ -9,7 +9,7 @@ from pathlib import Path
 from ..documents import Document, read_object
 from ..errors import OutOfMemory, UnsupportedModel
 from .effective import TokenizerFiles, make_effective
-from .reference import Reference
+from .reference import Reference, keep_vocabulary
 
 _MOST_BYTES = 128 << 20  # of a tokenizer.json: Gemma's 256,000 pieces take 33 MB
 _SETTINGS, _ARCHITECTURE = "tokenizer_config.json", "config.json"
@@ -25,7 +25,7 @@ _KNOWN_ARGUMENTS = frozenset(
 
 
 def write_effective(path: Path, target: Path) -> None:
-    """Write the tokenizer.json that says what all files beside it say, for a folder that is without those.
+    """Write the tokenizer.json that says what all files beside it say, for a folder in the cache, without those.
 
     Args:
         path: the tokenizer.json.
@@ -40,6 +40,7 @@ def write_effective(path: Path, target: Path) -> None:
         shutil.copyfile(path, target)
     else:
         target.write_text(effective, encoding="utf-8")
+    keep_vocabulary(target)
 
 
 def files_beside(path: Path) -> list[Path]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from threading import RLock
@@ -18,6 +20,7 @@ from ..errors import ModelCorrupt, OutOfMemory
 from ..forks import reset_in_children
 from .ragged import Ragged
 from .unigram import LEAST_BYTES, Unigram, read_unigram
+from .vocabulary import read_vocabulary, write_vocabulary
 
 with memory.loading("tokenizers", 24 * memory.MIB):
     from tokenizers import Tokenizer as HfTokenizer
@@ -236,16 +239,27 @@ def _open_unigram(path: Path, document: str | None) -> Unigram | None:
     """A large Unigram vocabulary; None where Hugging Face is to read it whole, or to say what is wrong with it."""
     if (_size_of(path) if document is None else len(document)) < LEAST_BYTES:
         return None
+    load = partial(_opened, path, _LEAST_BYTES, HfTokenizer.from_str)
     try:
+        if document is None and (kept := read_vocabulary(path, load)):
+            return kept
         text = path.read_text(encoding="utf-8") if document is None else document
         if '"Unigram"' not in text:
             return None
         memory.require(_LEAST_BYTES + _BYTES_PER_FILE_BYTE * len(text), f"loading {path}")
-        return read_unigram(text, lambda part: _opened(path, _LEAST_BYTES, HfTokenizer.from_str, part))
+        return read_unigram(text, load)
     except (OSError, UnicodeDecodeError, ModelCorrupt):
         return None
     except MemoryError as error:
         raise OutOfMemory.before_texts(str(error) or f"loading {path}") from error
+
+
+def keep_vocabulary(path: Path) -> None:
+    """Write what makes a tokenizer.json in the cache open sooner, if its kind has such a thing."""
+    if _size_of(path) < LEAST_BYTES:
+        return
+    with suppress(UnicodeDecodeError, ModelCorrupt, OutOfMemory):  # which it does without
+        write_vocabulary(path, partial(_opened, path, _LEAST_BYTES, HfTokenizer.from_str))
 
 
 def _stamp_of(path: Path) -> tuple[int, int, int] | None:

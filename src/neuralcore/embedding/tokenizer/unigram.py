@@ -48,26 +48,29 @@ class Unigram:
     """Ids by parts of a vocabulary. Threads may share it.
 
     Args:
-        document: a tokenizer.json's content, of the kind, with scores as `_Number` or int; its pieces are taken out.
-        load: opens one.
+        document: a tokenizer.json's content, of the kind, without its pieces.
+        pieces: those, in the order of their ids.
+        scores: of each, as the file spells it.
+        load: opens a tokenizer.json.
     """
 
-    def __init__(self, document: dict[str, Any], load: Load) -> None:
-        model, self._load = document["model"], load
-        self._pieces, self._scores = zip(*model["vocab"], strict=True)
-        self._ids = dict(zip(self._pieces, range(len(self._pieces)), strict=True))
-        self._longest, self._unk_id = max(map(len, self._pieces)), model["unk_id"]
+    def __init__(
+        self, document: dict[str, Any], pieces: Sequence[str], scores: Sequence[str | int], load: Load
+    ) -> None:
+        self.document, self.pieces, self.scores, self._load = document, pieces, scores, load
+        self._ids = dict(zip(pieces, range(len(pieces)), strict=True))
+        self._longest, self._unk_id = max(map(len, pieces)), document["model"]["unk_id"]
         self._known = dict[str, list[int]]()
         self._added = {token["content"]: token["id"] for token in document["added_tokens"]}
         self._any_added = re.compile("|".join(map(re.escape, self._added))) if self._added else None
-        rest = {**document, "model": {**model, "vocab": [[_NO_PIECE, 0.0]], "unk_id": 0}}
+        rest = {**document, "model": {**document["model"], "vocab": [[_NO_PIECE, 0.0]], "unk_id": 0}}
         self.parts = load(json.dumps(rest, ensure_ascii=False))
         """All of it but its pieces, to ask it what else it does to a text."""
 
     @property
     def is_clear(self) -> bool:
         """Whether no piece is there twice, or means something else here, and added tokens have the ids they state."""
-        n_ids = len(self._pieces)
+        n_ids = len(self.pieces)
         if len(self._ids) < n_ids or any(each in self._ids or each in self._added for each in ("", _NO_PIECE)):
             return False
         others = [number for content, number in self._added.items() if content not in self._ids]
@@ -77,7 +80,7 @@ class Unigram:
     @property
     def n_ids(self) -> int:
         """Ids are below this."""
-        return len(self._pieces) + sum(content not in self._ids for content in self._added)
+        return len(self.pieces) + sum(content not in self._ids for content in self._added)
 
     def id_of(self, token: str) -> int | None:
         """The id of an added token or a piece."""
@@ -119,17 +122,17 @@ class Unigram:
         if not all(map(self._ids.__contains__, set("".join(words)))):
             taken += self._lowest
         taken = list(dict.fromkeys(taken))
-        pieces = (f"[{json.dumps(self._pieces[number])},{self._scores[number]}]" for number in taken)
+        pieces = (f"[{json.dumps(self.pieces[number])},{self.scores[number]}]" for number in taken)
         found = self._load(_PART % ",".join(pieces)).encode_batch_fast(words, add_special_tokens=False)
         return [[taken[number] for number in each.ids] for each in found]
 
     @cached_property
     def _lowest(self) -> list[int]:
         """Pieces with the lowest score: all that may have it once it is read."""
-        scores = list(map(float, self._scores))
+        scores = list(map(float, self.scores))
         bound = min(scores)
         bound += _NEAR * abs(bound)
-        spelled = {self._scores[number]: number for number, score in enumerate(scores) if score <= bound}
+        spelled = {self.scores[number]: number for number, score in enumerate(scores) if score <= bound}
         return list(spelled.values())
 
     def _within(self, word: str) -> Iterator[int]:
@@ -163,8 +166,11 @@ def _read(text: str, load: Load) -> Unigram | None:
         document = json.loads(text, parse_float=_Number)
     except (ValueError, RecursionError):
         return None
-    unigram = Unigram(document, load) if _is_of_kind(document) else None
-    return unigram if unigram and unigram.is_clear else None
+    if not _is_of_kind(document):
+        return None
+    pieces, scores = zip(*document["model"].pop("vocab"), strict=True)
+    unigram = Unigram(document, pieces, scores, load)
+    return unigram if unigram.is_clear else None
 
 
 def _is_of_kind(document: Any) -> bool:
