@@ -46,7 +46,7 @@ class WorkingMemory:
 
     @classmethod
     def of_metadata(cls, metadata: Mapping[str, str], dimension: int) -> Self:
-        """What a graph says of itself; of one that says nothing, as of a BERT of this dimension with small heads."""
+        """What a graph says of itself; where it says nothing, what one of this dimension with small heads takes."""
         try:
             return cls(int(metadata[_PER_TOKEN]), int(metadata[_PER_PAIR]))
         except (KeyError, ValueError):
