@@ -26,7 +26,7 @@ def store(tmp_path):
 
 
 def random_encoder(family: str, folder: Path) -> Path:
-    """A small random encoder of a family that has no builder."""
+    """A small random encoder of a family; squeezebert has no builder."""
     import torch
     import transformers
 
@@ -45,19 +45,26 @@ def random_encoder(family: str, folder: Path) -> Path:
                 hidden_size=48, intermediate_size=96, num_attention_heads=4, num_hidden_layers=2, pad_token_id=0,
                 **sizes,
             )  # fmt: skip
+        case "squeezebert":
+            config = transformers.SqueezeBertConfig(
+                embedding_size=48, hidden_size=48, intermediate_size=96, num_attention_heads=4, num_hidden_layers=2,
+                **sizes,
+            )  # fmt: skip
     folder.mkdir()
     transformers.AutoModel.from_config(config).save_pretrained(folder)
     tiny_model.tokenizer().save(str(folder / "tokenizer.json"))
     return folder
 
 
-@pytest.mark.parametrize("family", ["distilbert", "electra", "roberta"])
-def test_family_without_a_builder_is_exported_and_equals_transformers(family, store, tmp_path):
+@pytest.mark.parametrize(
+    ("family", "exporter"), [("distilbert", "torch"), ("electra", "torch"), ("roberta", "torch"), ("squeezebert", None)]
+)
+def test_export_by_pytorch_equals_transformers(family, exporter, store, tmp_path):
     import torch
 
     source = random_encoder(family, tmp_path / family)
     output = tmp_path / "converted"
-    manifest = convert_model(source, output, store=store)
+    manifest = convert_model(source, output, store=store, exporter=exporter)
     assert manifest.source["exporter"] in {"dynamo", "torchscript"}
     assert manifest.measured["hidden_difference"] <= 1e-4
     assert manifest.measured["lowest_cosine"] >= 0.99999
@@ -78,7 +85,8 @@ def test_each_exporter_of_pytorch_writes_a_graph_that_passes(exporter, store, tm
         raise RuntimeError("switched off")
 
     monkeypatch.setattr(TorchEncoder, other, fail)
-    manifest = convert_model(random_encoder("distilbert", tmp_path / "source"), tmp_path / "out", store=store)
+    source = random_encoder("distilbert", tmp_path / "source")
+    manifest = convert_model(source, tmp_path / "out", store=store, exporter="torch")
     assert manifest.source["exporter"] == exporter
 
 
@@ -90,7 +98,7 @@ def test_export_that_fails_both_ways_leaves_nothing_and_says_why(store, tmp_path
     monkeypatch.setattr(TorchEncoder, "_export_dynamo", fail)
     monkeypatch.setattr(TorchEncoder, "_export_torchscript", fail)
     with pytest.raises(UnsupportedModel, match="dynamo: no such operator; torchscript: no such operator"):
-        convert_model(random_encoder("electra", tmp_path / "source"), tmp_path / "out", store=store)
+        convert_model(random_encoder("squeezebert", tmp_path / "source"), tmp_path / "out", store=store)
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".partial-*"))
 
