@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1] / "src/neuralcore/embedding"
 NATIVE = Path(__file__).parents[1] / "native"
 
 # "new" is a word, and what follows a first number or underscore is a variant (qwen3, gemma3_text, nomic_bert).
-FAMILIES = {re.split(r"[\d_]", kind)[0] for kind in MODEL_TYPES} - {"new"} | {"nomicbert", "electra", "albert"}
+FAMILIES = {re.split(r"[\d_]", kind)[0] for kind in MODEL_TYPES} - {"new"} | {"nomicbert", "albert"}
 WORD = re.compile(rf"(?<![a-z])(?:{'|'.join(sorted(FAMILIES, key=len, reverse=True))})(?![a-z])", re.IGNORECASE)
 
 # A tokenizer has kinds of its own, whatever family's model it came with: classes of transformers ("BertTokenizer") and

@@ -63,7 +63,7 @@ def test_onnx_model_of_a_family_without_builder_brings_weights_of_any_name(tiny_
     onnx.save(model, str(source / "onnx" / "model.onnx"), save_as_external_data=True, location="weights [1].bin")
     (source / "model.safetensors").unlink()
     config = json.loads((source / "config.json").read_text())
-    (source / "config.json").write_text(json.dumps({**config, "model_type": "electra"}))
+    (source / "config.json").write_text(json.dumps({**config, "model_type": "squeezebert"}))
     expected = EmbeddingEngine.from_pretrained(tiny_folder, cache_dir=tmp_path / "other").embed("the cat sat")
     with hub_server.running(repositories={REPOSITORY: source}) as hub:
         engine = EmbeddingEngine.from_pretrained(REPOSITORY, cache_dir=tmp_path / "cache", endpoint=hub.url)

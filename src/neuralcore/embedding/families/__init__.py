@@ -27,6 +27,7 @@ _MODULES = {
     "bert": "bert",
     "camembert": "roberta",
     "distilbert": "distilbert",
+    "electra": "electra",
     "eurobert": "llama",
     "gemma3_text": "gemma3",
     "gte": "gte",
