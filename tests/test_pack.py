@@ -241,6 +241,7 @@ def test_sizes_beyond_the_sums_of_the_kernels_and_other_tables_of_angles_are_not
     stack = native_stack("gte")
     assert "of size 65552" in why_not(replace(stack, wide=65_552))
     assert "1048577 positions" in why_not(replace(stack, max_positions=2**20 + 1))
+    assert why_not(replace(stack, epsilon=0.0)) == "norms that add 0, which is not from 1e-30 to 1"
     turned = replace(stack.attentions[0], rotary=Rotary(1e4, 8))
     assert "rotary positions of 8 components in heads of 16" in why_not(replace(stack, attentions=(turned,)))
     many = replace(stack.attentions[0], n_heads=5000)

@@ -30,7 +30,7 @@ def require(architecture: Mapping[str, Any], **expected: Any) -> None:
     for key, value in expected.items():
         actual = architecture.get(key, value)
         if actual != value:
-            model = str(architecture.get("_name_or_path", architecture.get("model_type")))
+            model = str(architecture.get("_name_or_path") or architecture.get("model_type"))
             raise UnsupportedModel(model, f"its config.json has {key}={actual!r}; the builder knows {value!r}")
 
 

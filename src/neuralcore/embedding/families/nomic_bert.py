@@ -12,13 +12,13 @@ from typing import Any
 from ..documents import Document
 from .architecture import read_epsilon, read_heads, read_layers, read_size, require
 from .checkpoint import Checkpoint
+from .positions import MOST_ANGLES
 from .post_norm import BERT_DEFAULTS
 from .reading import read_linear, read_norm, read_parts, read_table
 from .stack import Attention, Embeddings, Layer, Linear, Norms, Rotary, Stack
 
 PREFIXES = ("nomic_bert.",)
 
-_MOST_POSITIONS = 1 << 17
 _HUB_NAMES = {
     "hidden_size": "n_embd",
     "intermediate_size": "n_inner",
@@ -116,4 +116,4 @@ def _n_positions(config: Document) -> int:
     keys = ["n_positions", "max_position_embeddings"]
     if config.number("rotary_scaling_factor", None):  # stretches the angles beyond the trained length: not built
         keys = ["max_trained_positions"]
-    return max(config.integer(key, 0, least=1, most=_MOST_POSITIONS) for key in keys) or 2048
+    return max(config.integer(key, 0, least=1, most=MOST_ANGLES) for key in keys) or 2048

@@ -31,12 +31,20 @@ _PAD_DEFAULTS = {
 _MPNET_PAD_ID = 1  # of the position table, whatever pad_token_id says
 _LIMITS = ("max_position_embeddings", "n_positions")  # xlnet writes -1 for no limit
 
+# Families whose positions are angles alone, of which there are as many as a text has tokens.
+_ENDLESS = {
+    "eurobert", "gemma3_text", "gte", "jina_embeddings_v3", "llama", "modernbert", "new", "nomic_bert", "qwen2", "qwen3"
+}  # fmt: skip
+MOST_ANGLES = 1 << 17
+"""Tables of angles are made for as many positions at most."""
 
-def count_positions(architecture: Document) -> int:
+
+def count_positions(architecture: Document, told: float | None = None) -> int:
     """The most tokens of one text, special tokens included; `UNLIMITED` where nothing says so.
 
     Args:
         architecture: config.json.
+        told: the limit that the encoder is told. Where positions are angles alone, it may lie beyond config.json's.
 
     Raises:
         ModelCorrupt: a limit is no number, or leaves no position for a token.
@@ -50,6 +58,8 @@ def count_positions(architecture: Document) -> int:
     if rows <= first:
         key = next(key for key, number in limits.items() if number == rows)
         raise architecture.refused(key, f"more than the {first} positions before the first token's")
+    if told is not None and architecture.text("model_type", "") in _ENDLESS:
+        rows = max(rows, int(min(told, MOST_ANGLES)))
     return rows - first
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from ..documents import Document
 from ..errors import UnsupportedModel
 from .architecture import read_size, require
+from .positions import MOST_ANGLES
 from .stack import Rotary
 
 FULL, SLIDING = "full_attention", "sliding_attention"
-_MOST_POSITIONS = 1 << 17  # tables of angles are made of them
 
 
 def read_positions(config: Document) -> int:
@@ -19,7 +19,7 @@ def read_positions(config: Document) -> int:
     Raises:
         ModelCorrupt: no number, or more than there are angles for.
     """
-    n_positions = config.integer("max_position_embeddings", None, least=1, most=_MOST_POSITIONS)
+    n_positions = config.integer("max_position_embeddings", None, least=1, most=MOST_ANGLES)
     return read_size(config, "max_position_embeddings") if n_positions is None else n_positions
 
 
@@ -40,7 +40,7 @@ def read_rotary(config: Document, rope: Document, key: str, default: float, size
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ("default", "linear"):
         reason = f"its config.json has rope_type={kind!r}; rotary positions are turned as 'default' and 'linear' say"
-        raise UnsupportedModel(str(config.get("_name_or_path", config.get("model_type"))), reason)
+        raise UnsupportedModel(str(config.get("_name_or_path") or config.get("model_type")), reason)
     if size % 2:
         raise config.refused("head_dim", f"an even size, whose halves are rotated (heads have {size} components),")
     for values in (rope, config):

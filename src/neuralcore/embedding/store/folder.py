@@ -21,7 +21,7 @@ from ..families.stack import DenseStep, Stack
 from ..files import sha256_of_all
 from .steps import ACTIVATION_CLASSES, FIRST, POOLING_NAMES, Module, Steps, list_modules, read_steps, told_max_tokens
 
-FOLDER_VERSION = 4
+FOLDER_VERSION = 5
 """Raised when what a folder says is read otherwise: configurations that are kept in the cache are then read again."""
 
 _ONNX_NAMES = ("model.onnx", "model_optimized.onnx", "encoder_model.onnx", "sentence_transformers.onnx")
@@ -110,7 +110,8 @@ class ModelFolder:
         if taken not in (None, given):
             reason = f"its pooling takes {taken} components of a token (embedding_dimension), its encoder gives {given}"
             raise UnsupportedModel(self.name, f"{reason}: one of the files in {self.path} is of another model")
-        return stack
+        told = self.max_positions
+        return replace(stack, max_positions=told) if told > count_positions(self.architecture) else stack
 
     def dense_steps(self, config: ModelConfig) -> tuple[DenseStep, ...]:
         """The Dense steps behind the pooling, with their weights.
@@ -159,7 +160,9 @@ class ModelFolder:
     @property
     def max_positions(self) -> int:
         """Most tokens the model can take."""
-        return self._static_limit() if self.is_static else count_positions(self.architecture)
+        if self.is_static:
+            return self._static_limit()
+        return count_positions(self.architecture, told_max_tokens(self._steps().encoder))
 
     def config(self) -> ModelConfig:
         """The model's configuration.

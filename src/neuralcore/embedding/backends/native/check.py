@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from .format import (
     ACTIVATIONS,
     DENSE_ACTIVATIONS,
+    EPSILONS,
     HEAD_NORMS,
     MOST_POSITIONS,
     MULTIPLE,
@@ -29,7 +30,6 @@ from .format import (
 _NORM_KINDS = ("layer", "rms")
 _LARGEST_WEIGHT = 128
 _INT32 = 2**31 - 1
-_SMALLEST_EPSILON = 1e-30  # float32 still tells it from 0
 
 _Tensors = Mapping[str, NDArray[Any]]
 _Expected = Iterator[tuple[str, str, tuple[int, ...]]]  # name, dtype, shape
@@ -127,7 +127,7 @@ def _list(about: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
 
 def _check_epsilon(about: Mapping[str, Any]) -> None:
     epsilon = about.get("epsilon")
-    if type(epsilon) is not float or not _SMALLEST_EPSILON <= epsilon <= 1:
+    if type(epsilon) is not float or not EPSILONS[0] <= epsilon <= EPSILONS[1]:
         raise ValueError(f"epsilon = {shorten(epsilon)} in its header")
 
 

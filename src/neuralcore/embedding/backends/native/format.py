@@ -20,6 +20,9 @@ WIDEST = 2**16
 MOST_POSITIONS = 2**20
 """Rows of a table of positions; those of learned ones are far fewer."""
 
+EPSILONS = (1e-30, 1.0)
+"""The least and the most that a norm adds: float32 still tells the least from 0."""
+
 NORM_PLACES = tuple(
     f"{sublayer}_{place}" for sublayer in ("attention", "feed_forward") for place in ("before", "inner", "after")
 )

@@ -15,7 +15,7 @@ from ...config import Dense
 from ...errors import ModelCorrupt, UnsupportedModel
 from ...families.stack import Array, Attention, DenseStep, Embeddings, Layer, Linear, Norm, Rotary, Stack
 from ...types import Advance, TokenBatch
-from .format import ACTIVATIONS, MOST_POSITIONS, MULTIPLE, PACK_VERSION, WIDEST
+from .format import ACTIVATIONS, EPSILONS, MOST_POSITIONS, MULTIPLE, PACK_VERSION, WIDEST
 
 _LARGEST = 1e15
 _INPUTS = {"qkv": "query", "gate": "up"}  # whose input a product shares
@@ -40,6 +40,8 @@ def _unknown(stack: Stack, dense: Sequence[Dense]) -> Iterator[str]:
         yield "a Dense step that scales its input to unit length"
     if stack.activation not in ACTIVATIONS:
         yield f"the activation {stack.activation}"
+    if not EPSILONS[0] <= stack.epsilon <= EPSILONS[1]:
+        yield f"norms that add {stack.epsilon:g}, which is not from {EPSILONS[0]:g} to {EPSILONS[1]:g}"
     if stack.max_positions > MOST_POSITIONS:
         yield f"{stack.max_positions} positions, more than {MOST_POSITIONS}"
     yield from _unknown_sizes({"hidden states": stack.hidden, "a feed-forward network": stack.wide})
