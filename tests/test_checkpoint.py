@@ -346,6 +346,7 @@ def _entry(**values):
         (_entry(shape=3), "found 3"),
         (_entry(shape=[-2, -3]), "a list of whole numbers for a.shape"),
         (_entry(shape=[True, 6]), "a list of whole numbers for a.shape"),
+        (_entry(shape=[2**62] * 200_000), "32 whole numbers at most for a.shape"),  # whose product takes minutes
         (_entry(shape=[2, 4]), "24 bytes for the F32 numbers of a"),
         (_entry(shape=[2**62, 2**62]), "24 bytes for the F32 numbers"),
         (_entry(data_offsets=[0]), "two whole numbers"),

@@ -13,6 +13,7 @@ from neuralcore.embedding.precision.choice import Choice, choose_backend, runs_n
 from neuralcore.embedding.store import make_store
 from neuralcore.embedding.store.registry import find_spec
 from tests import tiny_model
+from tests.altered_folders import static
 from tests.families import modules
 
 pytestmark = pytest.mark.skipif(bool(absence()), reason=absence())
@@ -126,6 +127,15 @@ def test_native_engine_loads_without_opening_its_checkpoint(tmp_path, monkeypatc
     monkeypatch.setattr("neuralcore.embedding.store.folder.Checkpoint", refuse)
     with EmbeddingEngine.from_pretrained(folder, precision="int8", cache_dir=tmp_path / "cache") as engine:
         assert engine.backend == f"native {choose_isa()}"
+
+
+def test_table_of_vectors_has_no_int8_that_would_run_on_anything(tmp_path, capfd):
+    folder = static.static(tmp_path / "table")
+    assert run(["info", str(folder), "--cache-dir", str(tmp_path / "cache")]) == 0
+    shown = capfd.readouterr().out
+    assert "a table of vectors has none" in shown
+    assert "runs on" not in shown
+    assert "not native" not in shown
 
 
 def test_info_of_a_model_tells_the_back_end_and_the_reason(tmp_path, tiny_folder, capfd):

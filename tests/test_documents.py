@@ -220,6 +220,12 @@ def test_every_getter_gives_its_type_or_refuses(value):
         assert found is None or type(found) is kind
 
 
+def test_name_that_no_system_takes_is_no_such_file(tmp_path):
+    for name in ("a" * 5000, "a\0b"):
+        with pytest.raises(ModelCorrupt, match="damaged: expected JSON, found"):
+            read_object(tmp_path / name, required=True)
+
+
 def test_opened_file_is_read_from_its_beginning(tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"0123456789")

@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -216,6 +217,32 @@ def test_number_of_positions_that_can_be_none_is_refused(tmp_path, rows):
     architecture = {"model_type": "roberta", "hidden_size": 48, "max_position_embeddings": rows}
     (folder / "config.json").write_text(json.dumps(architecture))
     with pytest.raises(ModelCorrupt, match="max_position_embeddings"):
+        ModelFolder(folder).config()
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "qwen3", "modernbert"])
+def test_fewer_positions_than_a_token_between_two_special_ones_takes_are_refused_by_their_key(tmp_path, family):
+    folder = tiny_model.write(tmp_path)
+    rows = 4 if family == "roberta" else 2
+    architecture = {"model_type": family, "hidden_size": 48, "max_position_embeddings": rows}
+    (folder / "config.json").write_text(json.dumps(architecture))
+    with pytest.raises(ModelCorrupt, match=r"config\.json is damaged: expected 3 positions or more"):
+        ModelFolder(folder).config()
+
+
+def test_thousands_of_steps_are_refused_before_a_file_of_theirs_is_read(tmp_path):
+    folder = tiny_model.write(tmp_path)
+    entry = {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}
+    (folder / "modules.json").write_text(json.dumps([entry | {"name": str(number)} for number in range(20_000)]))
+    with pytest.raises(UnsupportedModel, match=r"modules\.json lists 20000 steps"):
+        ModelFolder(folder).config()
+
+
+def test_step_that_is_refused_is_told_with_its_file(tmp_path):
+    folder = tiny_model.write(tmp_path)
+    path = folder / "1_Pooling/config.json"
+    path.write_text(json.dumps({"embedding_dimension": 48, "pooling_mode": "mean", "window": 3}))
+    with pytest.raises(UnsupportedModel, match=f"told window, .*: see {re.escape(str(path))}"):
         ModelFolder(folder).config()
 
 

@@ -232,6 +232,22 @@ def test_folder_in_the_names_of_the_first_model2vec_is_found_by_its_kind(tmp_pat
         EmbeddingEngine.from_pretrained(tmp_path / "other", cache_dir=tmp_path / "cache")
 
 
+def test_file_that_is_written_to_while_it_is_in_use_is_refused_and_one_in_its_place_is_not(folder, tmp_path):
+    path = folder / "model.safetensors"
+    whole = path.read_bytes()
+    with EmbeddingEngine.from_pretrained(folder, cache_dir=tmp_path / "cache") as engine:
+        vector = engine.embed("the cat")
+        (tmp_path / "other").write_bytes(whole[:100])
+        path.rename(tmp_path / "whole")
+        (tmp_path / "other").rename(path)
+        np.testing.assert_array_equal(engine.embed("the cat"), vector)
+        (tmp_path / "whole").rename(path)
+        with path.open("r+b") as file:
+            file.truncate(100)
+        with pytest.raises(ModelCorrupt, match="Load the model again"):
+            engine.embed("the cat")
+
+
 @pytest.mark.full
 @pytest.mark.filterwarnings("ignore:Importing from 'sentence_transformers.models':DeprecationWarning")
 @pytest.mark.parametrize("name", ["static", "in_its_own_folder", "model2vec", "model2vec_without_modules"])

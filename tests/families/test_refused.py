@@ -1,5 +1,6 @@
 """Whatever config.json says that would change a vector and is not done here is refused by its key."""
 
+import re
 from dataclasses import fields, replace
 
 import pytest
@@ -73,6 +74,21 @@ def test_what_is_not_done_here_is_refused_by_its_key(tmp_path, name, others, err
     read = reader(CASES[name], tmp_path)
     with pytest.raises(error, match=told):
         read(**others).read_embeddings()
+
+
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [
+        ("roberta", {"hidden_act": "quick_gelu"}),
+        ("gte", {"head_dim": 8}),
+        ("qwen3", {"rope_parameters": {"full_attention": {}}}),
+        ("modernbert", {"rope_scaling": {"rope_type": "yarn"}}),
+        ("llama", {"rope_scaling": {"rope_type": "yarn"}}),
+    ],
+)
+def test_what_is_refused_is_told_with_its_file(tmp_path, name, others):
+    with pytest.raises(UnsupportedModel, match=re.escape(f"model '{tmp_path / 'config.json'}': its config.json has")):
+        reader(CASES[name], tmp_path)(**others)
 
 
 WRONG = (-3, 2.5, "12", [12], {}, True, 2**40, float("nan"), None)

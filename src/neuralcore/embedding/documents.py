@@ -276,11 +276,18 @@ def _unopened(path: Path, expected: str, error: OSError | ValueError) -> ModelCo
     if isinstance(error, OSError) and error.errno not in _NO_FILE:
         return ModelUnavailable.not_readable(str(path), error)
     actual = "no such file"
-    if path.is_symlink():
-        actual = f"a link to {path.readlink()}, which leads to no file"
+    if link := _link_of(path):
+        actual = f"a link to {link}, which leads to no file"
     elif not isinstance(error, FileNotFoundError):
         actual = str(error)
     return ModelCorrupt(str(path), expected=expected, actual=actual, advice=_AGAIN)
+
+
+def _link_of(path: Path) -> Path | None:
+    try:
+        return path.readlink()
+    except (OSError, ValueError):  # no link; or a name that no system takes
+        return None
 
 
 def _describe(value: object) -> str:

@@ -30,7 +30,7 @@ _LABELS = {
     "cache_bytes": "cache size",
     "threads": "threads available",
     "int8_backend": "int8 runs on",
-    "int8_reason": "int8 is not native",
+    "int8_reason": "int8",
 }
 _CPUINFO = Path("/proc/cpuinfo")
 
@@ -69,7 +69,10 @@ def _print_facts(facts: dict[str, Any], *, as_json: bool) -> None:
         return
     for name, value in facts.items():
         if value is not None:
-            click.echo(f"{_LABELS.get(name, name.replace('_', ' ')):<22}{_shown(name, value)}")
+            label = _LABELS.get(name, name.replace("_", " "))
+            if name == "int8_reason" and facts["int8_backend"]:
+                label = "int8 is not native"
+            click.echo(f"{label:<22}{_shown(name, value)}")
 
 
 def _int8_of(model: str, store: Store) -> dict[str, Any]:

@@ -21,6 +21,18 @@ def as_document(architecture: Mapping[str, Any], path: Path) -> Document:
     return architecture if isinstance(architecture, Document) else Document(path, architecture)
 
 
+def unknown_variant(architecture: Mapping[str, Any], told: str, known: str) -> UnsupportedModel:
+    """What to raise where config.json says what is not computed here.
+
+    Args:
+        architecture: config.json, or a part of it.
+        told: the key and what it has, "key=value".
+        known: what it may have.
+    """
+    model = architecture.path if isinstance(architecture, Document) else architecture.get("model_type")
+    return UnsupportedModel(str(model), f"its config.json has {told}; the builder knows {known}")
+
+
 def require(architecture: Mapping[str, Any], **expected: Any) -> None:
     """Refuse variants that would be computed wrongly.
 
@@ -30,8 +42,13 @@ def require(architecture: Mapping[str, Any], **expected: Any) -> None:
     for key, value in expected.items():
         actual = architecture.get(key, value)
         if actual != value:
-            model = str(architecture.get("_name_or_path") or architecture.get("model_type"))
-            raise UnsupportedModel(model, f"its config.json has {key}={actual!r}; the builder knows {value!r}")
+            raise unknown_variant(architecture, f"{key}={actual!r}", repr(value))
+
+
+def require_head_size(config: Document, size: int) -> None:
+    """Refuse heads of another size than the family makes them; 0 and null are as if nothing was said."""
+    if config.get("head_dim"):
+        require(config, head_dim=size)
 
 
 _ACTIVATIONS: dict[str, Activation] = {
@@ -53,7 +70,8 @@ def read_activation(config: Document, key: str) -> Activation:
         UnsupportedModel: not one of those known here.
     """
     name = _required(config, key, config.text(key, None))
-    require({key: name}, **{key: name if name in _ACTIVATIONS else "one of " + ", ".join(_ACTIVATIONS)})
+    if name not in _ACTIVATIONS:
+        raise unknown_variant(config, f"{key}={name!r}", ", ".join(_ACTIVATIONS))
     return _ACTIVATIONS[name]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..documents import Document
-from .architecture import read_activation, read_epsilon, read_heads, read_layers, read_size, require
+from .architecture import read_activation, read_epsilon, read_heads, read_layers, read_size, require, require_head_size
 from .checkpoint import Checkpoint
 from .post_norm import BERT_DEFAULTS
 from .reading import read_linear, read_norm, read_parts
@@ -34,7 +34,7 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
     require(config, position_embedding_type="rope", layer_norm_type="layer_norm", logn_attention_scale=False)
     hidden, n_heads = read_heads(config, "hidden_size", "num_attention_heads")
     wide, head_size = read_size(config, "intermediate_size"), hidden // n_heads
-    require({"head_dim": config.get("head_dim") or head_size}, head_dim=head_size)
+    require_head_size(config, head_size)
     rotary = _read_rotary(config, head_size)
     attention = Attention.usual(n_heads, head_size, rotary)
     n_words, n_types = read_size(config, "vocab_size"), config.integer("type_vocab_size", 0)
@@ -94,7 +94,7 @@ def _read_rotary(config: Document, head_size: int) -> Rotary:
     scaling, theta = config.section("rope_scaling"), config.number("rope_theta", 10_000.0, least=1)
     if not scaling:
         return Rotary(theta, head_size)
-    require({"type": None, **scaling}, type="ntk", mixed_b=None)
+    require(Document(scaling.path, {"type": None, **scaling}), type="ntk", mixed_b=None)
     factor = scaling.number("factor", None, least=1)
     if factor is None:
         raise scaling.refused("factor", "a number")

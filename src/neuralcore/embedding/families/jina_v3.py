@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..documents import Document
-from .architecture import read_activation, read_epsilon, read_heads, read_layers, read_size, require
+from .architecture import read_activation, read_epsilon, read_heads, read_layers, read_size, require_head_size
 from .checkpoint import Checkpoint
 from .post_norm import BERT_DEFAULTS
 from .reading import read_linear, read_norm, read_parts
@@ -30,7 +30,7 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
     """See `families.read_stack`."""
     hidden, n_heads = read_heads(config, "hidden_size", "num_attention_heads")
     wide, head_size = read_size(config, "intermediate_size"), hidden // n_heads
-    require({"head_dim": config.get("head_dim") or head_size}, head_dim=head_size)
+    require_head_size(config, head_size)
     rope = config.section("rope_scaling") or config.section("rope_parameters")
     rotary = read_rotary(config, rope, "rope_theta", 20_000.0, head_size)
     attention = Attention.usual(n_heads, head_size, rotary)

@@ -75,7 +75,7 @@ def _attentions(config: Document, kind: str) -> list[Attention]:
         usual = hidden // n_heads
     heads = Heads.of(config, head_size=None if kind == "qwen3" else usual)
     rope = config.section("rope_scaling") or config.section("rope_parameters")
-    require({"model_type": kind, **rope}, **{FULL: None, SLIDING: None})  # angles for each kind of layer
+    require(rope, **{FULL: None, SLIDING: None})  # angles for each kind of layer
     rotary = read_rotary(config, rope, "rope_theta", 10_000.0, heads.head_size)
     causal = kind != "eurobert" and config.flag("is_causal", True)
     if kind == "eurobert":

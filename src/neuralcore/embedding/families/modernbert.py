@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..documents import Document
-from .architecture import read_activation, read_epsilon, read_heads, read_layers, read_size, require
+from .architecture import read_activation, read_epsilon, read_heads, read_layers, read_size, require, require_head_size
 from .checkpoint import Checkpoint
 from .reading import read_linear, read_norm, split
 from .rotary import FULL, SLIDING, read_positions, read_rotary, read_windowed
@@ -83,7 +83,7 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
 
 def _attentions(config: Document, n_heads: int, head_size: int) -> tuple[Attention, ...]:
     """Of each layer: every few layers all tokens, in the others a window."""
-    require({"head_dim": config.get("head_dim") or head_size}, head_dim=head_size)
+    require_head_size(config, head_size)
     # `sliding_window` is what a config.json may say in place of half of `local_attention`.
     window = config.integer("sliding_window", read_size(config, "local_attention") // 2)
     period = read_size(config, "global_attn_every_n_layers")

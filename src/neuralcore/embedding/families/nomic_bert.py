@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..documents import Document
-from .architecture import read_epsilon, read_heads, read_layers, read_size, require
+from .architecture import read_epsilon, read_heads, read_layers, read_size, require, require_head_size
 from .checkpoint import Checkpoint
 from .positions import MOST_ANGLES
 from .post_norm import BERT_DEFAULTS
@@ -42,7 +42,7 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
     names = {new: old if config.get(old) is not None else new for new, old in _HUB_NAMES.items()}
     hidden, n_heads = read_heads(config, names["hidden_size"], names["num_attention_heads"])
     wide, head_size = read_size(config, names["intermediate_size"]), hidden // n_heads
-    require({"head_dim": config.get("head_dim") or head_size}, head_dim=head_size)
+    require_head_size(config, head_size)
     if head_size % 2:
         raise config.refused(names["num_attention_heads"], "heads of an even size, whose halves are rotated,")
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ..documents import Document
 
+_FEWEST_TOKENS = 3  # one between two special ones
 UNLIMITED = 1_000_000
 """Stands for no limit; tokenizers without one say 1e30."""
 
@@ -47,7 +48,7 @@ def count_positions(architecture: Document, told: float | None = None) -> int:
         told: the limit that the encoder is told. Where positions are angles alone, it may lie beyond config.json's.
 
     Raises:
-        ModelCorrupt: a limit is no number, or leaves no position for a token.
+        ModelCorrupt: a limit is no number, or leaves no positions for a token between two special ones.
     """
     limits = {key: architecture.integer(key, None, least=-1) for key in _LIMITS}
     rows = max((number for number in limits.values() if number and number > 0), default=None)
@@ -55,9 +56,10 @@ def count_positions(architecture: Document, told: float | None = None) -> int:
         return UNLIMITED
     pad_id = pad_position(architecture)
     first = 0 if pad_id is None else pad_id + 1
-    if rows <= first:
+    if rows < first + _FEWEST_TOKENS:
         key = next(key for key, number in limits.items() if number == rows)
-        raise architecture.refused(key, f"more than the {first} positions before the first token's")
+        before = f", after the {first} before the first token's," if first else ""
+        raise architecture.refused(key, f"{_FEWEST_TOKENS} positions or more{before}")
     if told is not None and architecture.text("model_type", "") in _ENDLESS:
         rows = max(rows, int(min(told, MOST_ANGLES)))
     return rows - first

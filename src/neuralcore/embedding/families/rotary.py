@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..documents import Document
-from ..errors import UnsupportedModel
-from .architecture import read_size, require
+from .architecture import read_size, require, unknown_variant
 from .positions import MOST_ANGLES
 from .stack import Rotary
 
@@ -39,8 +38,7 @@ def read_rotary(config: Document, rope: Document, key: str, default: float, size
     """
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ("default", "linear"):
-        reason = f"its config.json has rope_type={kind!r}; rotary positions are turned as 'default' and 'linear' say"
-        raise UnsupportedModel(str(config.get("_name_or_path") or config.get("model_type")), reason)
+        raise unknown_variant(rope, f"rope_type={kind!r}", "'default' and 'linear'")
     if size % 2:
         raise config.refused("head_dim", f"an even size, whose halves are rotated (heads have {size} components),")
     for values in (rope, config):

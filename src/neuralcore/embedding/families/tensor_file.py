@@ -19,6 +19,7 @@ from ..errors import ModelCorrupt, ModelUnavailable, UnsupportedModel
 
 _KIND = "a safetensors file"
 _MOST_HEADER_BYTES = 16 << 20
+_MOST_AXES = 32  # NumPy has no more; sizes are multiplied before any is believed
 _BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
     "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64,
@@ -140,8 +141,11 @@ class TensorFile:
 
 def _sizes(entry: Document, key: str) -> tuple[int, ...]:
     values = entry.get(key)
-    if isinstance(values, list) and all(type(value) is int and 0 <= value < 2**63 for value in values):
-        return tuple(values)
+    sizes = values if isinstance(values, list) else [None]
+    if len(sizes) > _MOST_AXES:
+        raise entry.refused(key, f"{_MOST_AXES} whole numbers at most")
+    if all(type(size) is int and 0 <= size < 2**63 for size in sizes):
+        return tuple(sizes)
     raise entry.refused(key, "a list of whole numbers")
 
 

@@ -26,11 +26,11 @@ class Choice:
     """A back end, and why it is not another.
 
     Attributes:
-        backend: what INT8 runs on; None where that is not known yet.
+        backend: what INT8 runs on; None where there is no INT8, or it is not known yet.
         reason: why the kernels do not run it; None where they do.
     """
 
-    backend: Literal["native", "onnxruntime", "static"] | None
+    backend: Literal["native", "onnxruntime"] | None
     reason: str | None = None
 
 
@@ -99,7 +99,7 @@ def fetch_original(store: Store, source: Manifest) -> ModelFolder:
 
 def _of_files(model: ModelFolder) -> Choice:
     if model.is_static:
-        return Choice("static", "it is a table of vectors, which has no INT8")
+        return Choice(None, "a table of vectors has none")
     if can_build(model):
         return _of_checkpoint(model, model.config())
     if model.onnx_path is None:

@@ -79,6 +79,8 @@ _ACTIVATIONS = {
     for name in (own, *(f"{home}.{own.rpartition('.')[2]}" for home in ("torch.nn", "torch.nn.modules")))
 }
 _MOST_FEATURES = 1 << 20
+_MOST_STEPS = 100  # files are read for each before any weight is looked for
+_SHOWN_CHARACTERS = 80
 _SIZE_KEYS = ("in_features", "out_features")
 _DENSE_KEYS = {*_SIZE_KEYS, "bias", "activation_function", "use_residual", "module_input_name", "module_output_name"}
 
@@ -114,7 +116,7 @@ def list_modules(folder: Path, name: str) -> list[Module] | None:
     """The entries of modules.json; None if there is no such file.
 
     Raises:
-        UnsupportedModel: it has no step, two of one name, or one of the folder's own code.
+        UnsupportedModel: it has no step, too many, two of one name, or one of the folder's own code.
         ModelCorrupt: it is no such list, or names a folder outside of this one.
     """
     path = folder / "modules.json"
@@ -123,6 +125,8 @@ def list_modules(folder: Path, name: str) -> list[Module] | None:
         if not path.exists():
             return None
         raise UnsupportedModel(name, f"{path} lists no steps")
+    if len(entries) > _MOST_STEPS:
+        raise UnsupportedModel(name, f"{path} lists {len(entries)} steps, more than {_MOST_STEPS}")
     names = [entry.get("name", number) for number, entry in enumerate(entries)]
     if repeated := [own for number, own in enumerate(names) if own in names[:number]]:
         raise UnsupportedModel(name, f"{path} lists two steps of the name {repeated[0]!r}")
@@ -208,7 +212,7 @@ class _Reader:
             return
         self._encoder = read_encoder_settings(self._folder / module.path)
         for told in _not_done(self._encoder):
-            raise self._refuse(f"{self._encoder.path.name} tells its encoder {told}, which is not done here")
+            raise self._refuse(f"its encoder is told {told}, which is not done here", self._encoder)
 
     @property
     def _has_text(self) -> bool:
@@ -221,12 +225,12 @@ class _Reader:
             raise self._refuse("its tokens' vectors are scaled (Normalize) before they are pooled")
         told = read_object(self._folder / module.path / "config.json", required=True)
         if unknown := sorted(told.keys() - _POOLING_KEYS):
-            raise self._refuse(f"its pooling is told {', '.join(unknown)}, which is not known here")
+            raise self._refuse(f"its pooling is told {', '.join(unknown)}, which is not known here", told)
         if not told.flag("include_prompt", True):
-            raise self._refuse("its pooling leaves out the prompt's tokens, which is not done here")
+            raise self._refuse("its pooling leaves out the prompt's tokens, which is not done here", told)
         modes = list(_modes(told))
         if not modes or not POOLING_NAMES.keys() >= set(modes):
-            raise self._refuse(f"pooling {' + '.join(modes) or 'none'} is not run here")
+            raise self._refuse(f"pooling {' + '.join(modes) or 'none'} is not run here", told)
         self._pooling, self._dense, self._normalize = told, [], False
 
     def _follow_dense(self, module: Module) -> None:
@@ -236,11 +240,11 @@ class _Reader:
         folder = self._folder / module.path
         told = read_object(folder / "config.json", required=True)
         if unknown := sorted(told.keys() - _DENSE_KEYS):
-            raise self._refuse(f"its step Dense is told {', '.join(unknown)}, which is not known here")
+            raise self._refuse(f"its step Dense is told {', '.join(unknown)}, which is not known here", told)
         source = told.text("module_input_name", _TEXT)
         target = told.text("module_output_name", source)
         if (source, target) != (_TEXT, _TEXT):
-            raise self._refuse(f"its step Dense makes {target} of {source}, which is not done here")
+            raise self._refuse(f"its step Dense makes {target} of {source}, which is not done here", told)
         n_in, n_out = (self._size(told, key) for key in _SIZE_KEYS)
         dense = Dense(
             n_in=n_in,
@@ -266,7 +270,8 @@ class _Reader:
         name = told.text("activation_function", "null")
         if name not in _ACTIVATIONS:
             known = ", ".join(ACTIVATION_CLASSES.values())
-            raise self._refuse(f"its step Dense has the activation {name}, which is not run here ({known} are)")
+            shown = name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}..."
+            raise self._refuse(f"its step Dense has the activation {shown}, which is not run here ({known} are)", told)
         return _ACTIVATIONS[name]
 
     def _require_text(self, module: Module) -> None:
@@ -281,12 +286,13 @@ class _Reader:
         if source not in there or target not in {_TOKENS, _TEXT}:
             return  # as sentence-transformers does: there is nothing to scale, or nothing that is read later
         if source != target:
-            raise self._refuse(f"its step Normalize makes {target} of {source}, which is not done here")
+            raise self._refuse(f"its step Normalize makes {target} of {source}, which is not done here", told)
         self._normalize |= target == _TEXT
         self._tokens_scaled |= target == _TOKENS
 
-    def _refuse(self, reason: str) -> UnsupportedModel:
-        return UnsupportedModel(self._name, reason)
+    def _refuse(self, reason: str, told: Document | None = None) -> UnsupportedModel:
+        path = self._folder / "modules.json" if told is None else told.path
+        return UnsupportedModel(self._name, f"{reason}: see {path}")
 
 
 def read_encoder_settings(folder: Path) -> Document:

@@ -42,16 +42,16 @@ class Table:
 
     def __init__(self, path: Path) -> None:
         self._path, self._file = path, TensorFile(path)
+        self._inode, self._stamp = _stamp_of(path)
         self._mapping: NDArray[np.int64] | None = None
         self._weights: NDArray[np.float32] | None = None
         if _TABLE in self._file.places:
             self._rows = self._map(_TABLE, _ROWS, n_axes=2)
         else:
             self._read_model2vec()
-        rows = len(self._rows)
-        self.n_tokens = rows if self._mapping is None else len(self._mapping)
-        if self._weights is not None and len(self._weights) != self.n_tokens:
-            raise self._corrupt(f"a weight for each of {self.n_tokens} tokens", str(len(self._weights)))
+        self.n_tokens = len(self._rows) if self._mapping is None else len(self._mapping)
+        if _WEIGHTS in self._file.places and _TABLE not in self._file.places:
+            self._weights = self._read_weights()
 
     @property
     def dimension(self) -> int:
@@ -59,24 +59,38 @@ class Table:
         return int(self._rows.shape[1])
 
     def take(self, ids: NDArray[np.int32]) -> Vectors:
-        """The vectors of tokens, float32 (n, dimension)."""
+        """The vectors of tokens, float32 (n, dimension).
+
+        Raises:
+            ModelCorrupt: another program has written to the file: to look beyond its end would end this process.
+        """
+        inode, stamp = _stamp_of(self._path)
+        if inode == self._inode and stamp != self._stamp:  # what another program put in its place is no harm
+            advice = "Load the model again. To replace a file in use, write another one and rename it."
+            expected = "the table as it was when it was opened"
+            raise ModelCorrupt(str(self._path), expected=expected, actual="a later change", advice=advice)
         rows = self._rows[ids if self._mapping is None else self._mapping[ids]]
         vectors = _as_float32(rows, self._is_bf16)
         return vectors if self._weights is None else vectors * self._weights[ids][:, None]
 
     def _read_model2vec(self) -> None:
         places = self._file.places
-        if _WEIGHTS in places:
-            self._weights = self._file.read(_WEIGHTS)
-            if self._weights.ndim != 1 or not np.isfinite(self._weights).all():
-                raise self._corrupt("a finite weight for each token", f"{_WEIGHTS} of shape {self._weights.shape}")
-        kinds = _ROWS if self._weights is None else _WEIGHED_ROWS
+        kinds = _WEIGHED_ROWS if _WEIGHTS in places else _ROWS
         self._rows = self._map(_TABLE_OF_MODEL2VEC, kinds, n_axes=2)
         if _MAPPING in places:
             self._mapping = self._map(_MAPPING, _NUMBERS, n_axes=1).astype(np.int64)
             least, most = int(self._mapping.min()), int(self._mapping.max())
             if not 0 <= least <= most < len(self._rows):
                 raise self._corrupt(f"a row below {len(self._rows)} for each token", f"rows {least} to {most}")
+
+    def _read_weights(self) -> NDArray[np.float32]:
+        shape = self._file.places[_WEIGHTS].shape
+        if shape != (self.n_tokens,):
+            raise self._corrupt(f"a weight for each of {self.n_tokens} tokens", f"{_WEIGHTS} of shape {shape}")
+        weights = self._file.read(_WEIGHTS)
+        if not np.isfinite(weights).all():
+            raise self._corrupt("a finite weight for each token", "NaN or infinity")
+        return weights
 
     def _map(self, name: str, kinds: tuple[str, ...], *, n_axes: int) -> NDArray[Any]:
         place = self._file.places.get(name)
@@ -102,3 +116,12 @@ def _as_float32(rows: NDArray[Any], is_bf16: bool) -> Vectors:
         return (rows.astype(np.uint32) << 16).view(np.float32)
     with np.errstate(over="ignore"):  # the vectors are looked at
         return rows.astype(np.float32, copy=False)
+
+
+def _stamp_of(path: Path) -> tuple[int | None, tuple[int, int]]:
+    """Which file has this name, if any, and what changes when it is written to."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None, (0, 0)
+    return found.st_ino, (found.st_size, found.st_mtime_ns)
