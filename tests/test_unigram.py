@@ -1,15 +1,17 @@
 """A large Unigram vocabulary is read in parts, and the ids are those of Hugging Face, which reads all of it."""
 
 import json
+import os
 import random
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer as HfTokenizer
 
 from neuralcore.embedding.errors import EmbeddingError, ModelCorrupt
-from neuralcore.embedding.tokenizer import Tokenizer, reference
+from neuralcore.embedding.tokenizer import Tokenizer, reference, vocabulary
 from neuralcore.embedding.tokenizer.reference import Reference, keep_vocabulary
 from neuralcore.embedding.tokenizer.vocabulary import read_vocabulary
 from tests import golden, tokenizer_folders
@@ -136,6 +138,44 @@ def test_pieces_of_another_tokenizer_or_damaged_ones_count_as_none(kept, damage)
     assert read_vocabulary(kept, HfTokenizer.from_str) is None
 
 
+def rewrite(path, *, model=None, pieces=lambda own: own, scores=lambda own: own) -> None:
+    """Pieces beside a tokenizer.json as an attacker would write them: with digests that are right."""
+    own = path.with_suffix(".pieces")
+    line, _, body = own.read_bytes().partition(b"\n")
+    header = json.loads(line)
+    end = header["pieces_bytes"]
+    parts = pieces(body[:end]), scores(body[end:])
+    header["pieces_bytes"], header["digests"] = len(parts[0]), vocabulary._digests(path.read_bytes(), b"".join(parts))
+    header["document"]["model"] = {**header["document"]["model"], **(model or {})}
+    header["document"]["model"] = {key: value for key, value in header["document"]["model"].items() if value != ...}
+    own.write_bytes(json.dumps(header).encode() + b"\n" + b"".join(parts))
+
+
+def piped(path) -> None:
+    path.with_suffix(".pieces").unlink()
+    os.mkfifo(path.with_suffix(".pieces"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        partial(rewrite, model={"unk_id": ...}),
+        partial(rewrite, model={"unk_id": 10**6}),
+        partial(rewrite, model={"unk_id": True}),
+        partial(rewrite, model={"byte_fallback": True}),
+        partial(rewrite, scores=lambda own: own.rpartition(b"\0")[0]),
+        partial(rewrite, scores=lambda own: own.replace(b"-", b'0],["x",1],["y",-')),
+        partial(rewrite, pieces=lambda own: own.replace(b"<unk>", b"<pad>")),
+        partial(rewrite, pieces=lambda own: own[:-1] + b"\xff"),
+        pytest.param(piped, marks=pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")),
+    ],
+)
+def test_pieces_that_somebody_else_wrote_count_as_none(kept, damage):
+    expected = HfTokenizer.from_file(str(kept)).encode("ab c\u00df<mask>", add_special_tokens=False).ids
+    damage(kept)
+    assert rows(Reference(kept, lowercase=False).encode(["ab c\u00df<mask>"])) == [expected]
+
+
 def test_kept_pieces_open_without_the_json_of_the_vocabulary(kept, monkeypatch):
     monkeypatch.setattr(reference, "read_unigram", None)
     texts = ["a猫b", "<mask> c"]
@@ -194,7 +234,14 @@ def test_other_kinds_are_read_by_hugging_face_alone(tmp_path, key, value):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("vocab", [["a", "-1.5"]]), ("vocab", []), ("unk_id", 9000), ("vocab", [["a", True]]), ("vocab", {"a": 1})],
+    [
+        ("vocab", [["a", "-1.5"]]),
+        ("vocab", []),
+        ("unk_id", 9000),
+        ("unk_id", True),
+        ("vocab", [["a", True]]),
+        ("vocab", {"a": 1}),
+    ],
 )
 def test_what_hugging_face_refuses_is_refused(tmp_path, key, value):
     content = {**changed(document(random.Random(0)), key, value), "added_tokens": []}

@@ -175,18 +175,26 @@ def _read(text: str, load: Load) -> Unigram | None:
 
 def _is_of_kind(document: Any) -> bool:
     match document:
-        case {
-            "model": {"type": "Unigram", "vocab": [_, *_] as scored, "unk_id": int(unk_id)} as model,
-            "added_tokens": [*added],
-        }:
+        case {"model": {"vocab": [_, *_] as scored}}:
+            return (
+                is_frame(document, len(scored))
+                and set(map(type, scored)) == {list}
+                and set(map(len, scored)) == {2}
+                and _are_scored(*zip(*scored, strict=True))
+            )
+    return False
+
+
+def is_frame(document: Any, n_pieces: int) -> bool:
+    """Whether a tokenizer.json of so many pieces is of the kind, whatever the pieces are."""
+    match document:
+        case {"model": {"type": "Unigram", "unk_id": int(unk_id)} as model, "added_tokens": [*added]}:
             return (
                 not model.get("byte_fallback")
                 and all(part in _WORDS for part in _flat(document.get("pre_tokenizer")))
-                and set(map(type, scored)) == {list}
-                and set(map(len, scored)) == {2}
-                and 0 <= unk_id < len(scored)
+                and type(unk_id) is int
+                and 0 <= unk_id < n_pieces
                 and all(map(_is_plain, added))
-                and _are_scored(*zip(*scored, strict=True))
             )
     return False
 

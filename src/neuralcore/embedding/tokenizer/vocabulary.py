@@ -10,14 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
-from ..documents import parse_json
-from ..errors import ModelCorrupt
-from .unigram import Load, Unigram, read_unigram
+from ..documents import open_file, parse_json
+from ..errors import ModelCorrupt, ModelUnavailable
+from .unigram import Load, Unigram, is_frame, read_unigram
 
 _SUFFIX = ".pieces"
 _VERSION = 1
 _BETWEEN = "\0"
+_OF_SCORES = b"0123456789+-.eE" + _BETWEEN.encode()
+_KIND = "the pieces of a tokenizer"
+_MOST_TIMES = 4  # as long as the tokenizer.json, which spells all that it holds
 
 
 def write_vocabulary(path: Path, load: Load) -> None:
@@ -45,18 +49,27 @@ def write_vocabulary(path: Path, load: Load) -> None:
 def read_vocabulary(path: Path, load: Load) -> Unigram | None:
     """The vocabulary that was written beside a tokenizer.json; None if there is none, or it is of another one."""
     try:
-        content = path.with_suffix(_SUFFIX).read_bytes()
-        line, _, body = content.partition(b"\n")
-        header = parse_json(path, line, "the pieces of a tokenizer")
-        digests = _digests(path.read_bytes(), body)
-    except (OSError, ModelCorrupt):
+        tokenizer = path.read_bytes()
+        with open_file(path.with_suffix(_SUFFIX), _KIND) as file:
+            line, _, body = file.read(_MOST_TIMES * len(tokenizer)).partition(b"\n")
+        header = parse_json(path, line, _KIND)
+        digests = _digests(tokenizer, body)
+    except (OSError, ModelCorrupt, ModelUnavailable):
         return None
     match header:
         case {"version": 1, "digests": [*expected], "pieces_bytes": int(end), "document": dict(document)}:
             if tuple(expected) == digests:
-                pieces, scores = (part.decode().split(_BETWEEN) for part in (body[:end], body[end:]))
-                return Unigram(document, pieces, scores, load)
+                return _made(document, body[:end], body[end:], load)
     return None
+
+
+def _made(document: dict[str, Any], pieces: bytes, scores: bytes, load: Load) -> Unigram | None:
+    """None of what was not written here: the file may lie in a folder of somebody else."""
+    own, spelled = (part.decode().split(_BETWEEN) for part in (pieces, scores))
+    if len(own) != len(spelled) or scores.translate(None, _OF_SCORES) or not is_frame(document, len(own)):
+        return None
+    unigram = Unigram(document, own, spelled, load)
+    return unigram if unigram.is_clear else None
 
 
 def _digests(*contents: bytes) -> tuple[str, ...]:
