@@ -318,7 +318,7 @@ def test_output_has_as_long_a_name_as_a_file_may_have_and_is_no_link_to_itself(e
 def test_query_flag_is_the_query_type(embed):
     vectors = [embed(*flag, "cat")[0] for flag in (("--query",), ("--type", "query"), ("--document",), ())]
     assert vectors[0] == vectors[1] != vectors[2] == vectors[3]
-    assert "--type excludes" in embed("--query", "--type", "query", "cat", code=2)[1]
+    assert "exclude each other" in embed("--query", "--type", "query", "cat", code=2)[1]
 
 
 def test_folder_that_cannot_be_written_is_an_error_without_traceback(options):
