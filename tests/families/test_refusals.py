@@ -70,7 +70,7 @@ def test_what_changes_no_vector_is_read_over(tmp_path, name, key, value):
     assert (changed.norm, changed.epsilon, changed.word_scale) == (plain.norm, plain.epsilon, plain.word_scale)
 
 
-@pytest.mark.parametrize("name", ["modernbert", "qwen3", "qwen2_odd", "llama", "eurobert", "gemma3"])
+@pytest.mark.parametrize("name", ["modernbert", "qwen3", "qwen2_windows_odd", "llama", "eurobert", "gemma3"])
 def test_any_value_is_read_or_an_error_of_ours(tmp_path, name):
     _, case = CASES[name]
     folder = case.write(tmp_path / "model")

@@ -125,11 +125,10 @@ CASES = [
                 sliding_window=5, max_window_layers=2),
     ),
     _decoder(
-        "qwen2_odd",
+        "qwen2_windows_odd",
         _config("qwen2", 36, 60, 3, num_key_value_heads=1, use_sliding_window=True, sliding_window=6,
                 layer_types=["full_attention", "sliding_attention"] * 2),
         pooling="lasttoken",
-        normalize=False,
     ),
     _decoder("qwen2", _config("qwen2", 64, 96, 4, num_key_value_heads=2, attention_bias=False, **_OLD_ANGLES)),
     _decoder(
