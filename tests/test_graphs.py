@@ -248,6 +248,7 @@ def test_unknown_model_type_is_refused(model_type, tmp_path):
         ("nomic_hub", {"rotary_emb_interleaved": True}),
         ("nomic_hub", {"parallel_block": True}),
         ("nomic_hub", {"causal": True}),
+        ("nomic_hub", {"is_causal": True}),
         ("nomic_hub", {"num_experts": 8}),
         ("nomic_hub", {"use_rms_norm": True}),
         ("nomic_transformers", {"hidden_act": "gelu"}),

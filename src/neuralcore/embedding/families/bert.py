@@ -23,7 +23,8 @@ def defaults(_: Document) -> Mapping[str, Any]:
 
 def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
     """See `families.read_stack`."""
-    require(config, position_embedding_type="absolute", is_decoder=False, add_cross_attention=False)
+    require(config, position_embedding_type="absolute", is_decoder=False, is_causal=False)
+    require(config, add_cross_attention=False)
     shape, n_segments = Shape.of(config), read_size(config, "type_vocab_size")
 
     def read_embeddings() -> Embeddings:

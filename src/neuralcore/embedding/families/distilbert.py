@@ -45,6 +45,7 @@ def defaults(_: Document) -> Mapping[str, Any]:
 
 def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
     """See `families.read_stack`."""
+    require(config, is_causal=False)
     shape = _read_shape(config)
 
     def read_embeddings() -> Embeddings:

@@ -23,7 +23,8 @@ def defaults(_: Document) -> Mapping[str, Any]:
 
 def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
     """See `families.read_stack`."""
-    require(config, position_embedding_type="absolute", is_decoder=False, add_cross_attention=False)
+    require(config, position_embedding_type="absolute", is_decoder=False, is_causal=False)
+    require(config, add_cross_attention=False)
     shape, n_segments = Shape.of(config), read_size(config, "type_vocab_size")
     width = read_size(config, "embedding_size")
     projected = width if width != shape.hidden else None  # where they are equal, the class has no projection

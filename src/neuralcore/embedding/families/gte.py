@@ -32,6 +32,7 @@ def defaults(config: Document) -> Mapping[str, Any]:
 def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
     """See `families.read_stack`."""
     require(config, position_embedding_type="rope", layer_norm_type="layer_norm", logn_attention_scale=False)
+    require(config, is_causal=False)
     hidden, n_heads = read_heads(config, "hidden_size", "num_attention_heads")
     wide, head_size = read_size(config, "intermediate_size"), hidden // n_heads
     require_head_size(config, head_size)

@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..documents import Document
-from .architecture import read_activation, read_epsilon, read_heads, read_layers, read_size, require_head_size
+from .architecture import (
+    read_activation,
+    read_epsilon,
+    read_heads,
+    read_layers,
+    read_size,
+    require,
+    require_head_size,
+)
 from .checkpoint import Checkpoint
 from .post_norm import BERT_DEFAULTS
 from .reading import read_linear, read_norm, read_parts
@@ -28,6 +36,7 @@ def defaults(_: Document) -> Mapping[str, Any]:
 
 def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
     """See `families.read_stack`."""
+    require(config, is_causal=False)
     hidden, n_heads = read_heads(config, "hidden_size", "num_attention_heads")
     wide, head_size = read_size(config, "intermediate_size"), hidden // n_heads
     require_head_size(config, head_size)

@@ -99,7 +99,7 @@ def _require_known(config: Document) -> None:
             if config.get(key) is None:
                 raise config.refused(key, "a value")
     require(config, prenorm=False, rotary_emb_fraction=1.0, rotary_emb_interleaved=False, num_experts=0)
-    require(config, parallel_block=False, causal=False, use_rms_norm=False, rotary_emb_scale_base=None)
+    require(config, parallel_block=False, causal=False, is_causal=False, use_rms_norm=False, rotary_emb_scale_base=None)
     require(config, activation_function="swiglu", hidden_act="silu")
 
 
