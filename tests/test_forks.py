@@ -10,6 +10,7 @@ from random import Random
 import numpy as np
 import pytest
 
+from neuralcore import embedding
 from neuralcore.embedding import EmbeddingEngine
 from neuralcore.embedding.backends.native import encoder as native_encoder
 from neuralcore.embedding.backends.native.encoder import NativeEncoder
@@ -19,7 +20,7 @@ from neuralcore.embedding.backends.onnx import encoder
 from neuralcore.embedding.backends.onnx.encoder import OnnxEncoder
 from neuralcore.embedding.backends.onnx.write import write_onnx
 from neuralcore.embedding.config import ModelConfig
-from neuralcore.embedding.forks import reset_in_children
+from neuralcore.embedding.forks import Once, reset_in_children
 from tests import checkpoints
 from tests.children import run_in_child
 from tests.disturbances import call_together, check_in_child, eager_switching, interrupt, kept_busy
@@ -217,3 +218,37 @@ def test_interrupted_queue_can_be_drained(tiny_folder, tmp_path):
             await asyncio.wait_for(asyncio.to_thread(queue.drain), 30)
 
         asyncio.run(use())
+
+
+class Slow:
+    """Finds something until it may end."""
+
+    def __init__(self) -> None:
+        self.begun, self.may_end, self.n_found = threading.Event(), threading.Event(), 0
+
+    @Once
+    def found(self) -> int:
+        """How often."""
+        self.begun.set()
+        self.may_end.wait(60)
+        self.n_found += 1
+        return self.n_found
+
+
+def test_child_finds_by_itself_what_a_thread_of_its_parent_was_at():
+    slow, other = Slow(), Slow()
+    other.may_end.set()
+    thread = threading.Thread(target=lambda: slow.found)
+    thread.start()
+    try:
+        slow.begun.wait(60)
+        assert run_in_child(lambda: other.found, seconds=20) == "1"
+    finally:
+        slow.may_end.set()
+        thread.join()
+    assert (slow.found, slow.found, slow.n_found) == (1, 1, 1)
+
+
+def test_no_property_has_a_lock_that_a_fork_leaves_locked():
+    for path in Path(embedding.__file__).parent.rglob("*.py"):
+        assert "import cached_property" not in path.read_text(encoding="utf-8"), path

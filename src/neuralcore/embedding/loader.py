@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from os import PathLike
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from .backends.static.table import is_table
 from .config import ModelConfig
 from .errors import InputError, ProviderUnavailable
 from .files import sha256
+from .forks import Once
 from .providers import Device, GpuOptions, choose_device
 from .store import FileRecord, Store, make_store
 from .store.folder import ModelFolder
@@ -71,7 +71,7 @@ class ModelFile:
     def __init__(self, path: Path, precision: Precision | None = None, weights_sha256: str | None = None) -> None:
         self.path, self._precision, self._weights_sha256 = path, precision, weights_sha256
 
-    @cached_property
+    @Once
     def precision(self) -> Precision:
         """How its numbers are kept, by what is in it."""
         if self._precision is not None:
@@ -82,7 +82,7 @@ class ModelFile:
 
         return detect_quantization(self.path)
 
-    @cached_property
+    @Once
     def weights_sha256(self) -> str:
         """What tells its weights from others: of those that it was made from, where it says so."""
         if self._weights_sha256 is not None:

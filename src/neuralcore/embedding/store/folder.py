@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 from ..backends.static.table import Table
@@ -19,6 +18,7 @@ from ..families.positions import UNLIMITED, count_positions, pad_position
 from ..families.reading import read_linear
 from ..families.stack import DenseStep, Stack
 from ..files import sha256_of_all
+from ..forks import Once
 from .steps import ACTIVATION_CLASSES, FIRST, POOLING_NAMES, Module, Steps, list_modules, read_steps, told_max_tokens
 
 FOLDER_VERSION = 5
@@ -68,7 +68,7 @@ class ModelFolder:
         """Whether its modules.json says what becomes of token vectors. Otherwise they are pooled by mean."""
         return self._modules is not None
 
-    @cached_property
+    @Once
     def architecture(self) -> Document:
         """config.json and the defaults of its class; empty if there is none.
 
@@ -201,7 +201,7 @@ class ModelFolder:
         """As `config`, for an ONNX file that is used as it is: where no files say how tokens are pooled, it may."""
         return replace(self.config(), graph_pools=not self.has_steps, pad_position=pad_position(self.architecture))
 
-    @cached_property
+    @Once
     def _modules(self) -> list[Module] | None:
         return list_modules(self.path, self.name)
 

@@ -27,12 +27,12 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from ..forks import Once
 from .reference import Reference
 
 PIECE_CHARACTERS = 4_096
@@ -96,7 +96,7 @@ class Pieces:
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
 
-    @cached_property
+    @Once
     def _rules(self) -> _Rules | None:
         rules = _find_rules(self._reference)
         if rules and not all(self._holds(rules, trial) for trial in _TRIALS):

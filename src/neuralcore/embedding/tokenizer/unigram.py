@@ -18,8 +18,9 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any
+
+from ..forks import Once
 
 LEAST_BYTES = 1 << 20
 """Of a tokenizer.json that is worth it."""
@@ -126,7 +127,7 @@ class Unigram:
         found = self._load(_PART % ",".join(pieces)).encode_batch_fast(words, add_special_tokens=False)
         return [[taken[number] for number in each.ids] for each in found]
 
-    @cached_property
+    @Once
     def _lowest(self) -> list[int]:
         """Pieces with the lowest score: all that may have it once it is read."""
         scores = list(map(float, self.scores))
