@@ -167,8 +167,8 @@ def _even_integers(model: Model, x: str, found: EvenQuantization) -> list[onnx.N
 def _row_product(model: Model, product: Product, weight: Array, bias: Array) -> list[onnx.NodeProto]:
     name = product.output
     return [
-        _product(model, product, weight, None, f"{name}.relative"),
-        node("Mul", [f"{name}.relative", f"{product.x}.row"], f"{name}.unbiased"),
+        _product(model, product, weight, None, f"{name}.steps"),
+        node("Mul", [f"{name}.steps", f"{product.x}.row"], f"{name}.unbiased"),
         node("Add", [f"{name}.unbiased", model.add_tensor(f"{name}.bias", bias)], name),
     ]
 
