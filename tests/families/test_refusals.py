@@ -36,6 +36,7 @@ REFUSED = [
     ("gemma3", "rope_scaling", {"rope_type": "linear", "factor": 8.0}, "rope_scaling"),
     ("gemma3", "is_causal", False, "is_causal"),
     ("gemma3", "sliding_window", None, "sliding_window"),
+    ("gemma3_causal", "sliding_window", 0, "sliding_window"),
     ("gemma3", "num_attention_heads", 3, "num_attention_heads"),
 ]
 WITHOUT_EFFECT = [
@@ -68,6 +69,11 @@ def test_what_changes_no_vector_is_read_over(tmp_path, name, key, value):
     changed, plain = (read(tmp_path / own, name, own, value) for own in (key, "unknown"))
     assert changed.attentions == plain.attentions
     assert (changed.norm, changed.epsilon, changed.word_scale) == (plain.norm, plain.epsilon, plain.word_scale)
+
+
+def test_window_of_one_token_is_written_as_none_where_it_looks_both_ways(tmp_path):
+    stack = read(tmp_path, "gemma3", "sliding_window", 0)  # as transformers 5 saves a window of 1
+    assert [attention.window for attention in stack.attentions] == [0, None, 0, None]
 
 
 @pytest.mark.parametrize("name", ["modernbert", "qwen3", "qwen2_windows_odd", "llama", "eurobert", "gemma3"])

@@ -49,8 +49,8 @@ def _attentions(config: Document) -> list[Attention]:
     of_all = read_rotary(config, rope.section(FULL), "rope_theta", 1e6, heads.head_size)
     of_window = read_rotary(config, rope.section(SLIDING), "rope_local_base_freq", 1e4, heads.head_size)
     causal = not config.flag("use_bidirectional_attention", False)
-    n_tokens = read_size(config, "sliding_window")
-    # Of one that looks both ways, half lies on each side; else the token itself counts.
+    # Of one that looks both ways, half lies on each side (0: a token sees itself); else the token itself counts.
+    n_tokens = 0 if not causal and config.get("sliding_window") == 0 else read_size(config, "sliding_window")
     far = n_tokens - 1 if causal else n_tokens // 2
     period = read_size(config, "sliding_window_pattern")
     windowed = read_windowed(config, read_layers(config, "num_hidden_layers"), lambda number: (number + 1) % period > 0)
