@@ -31,6 +31,7 @@ def reader(case, folder):
         ("xlm_roberta", {"position_embedding_type": "rotary"}, UnsupportedModel, "position_embedding_type"),
         ("roberta", {"is_decoder": True}, UnsupportedModel, "is_decoder"),
         ("camembert", {"add_cross_attention": True}, UnsupportedModel, "add_cross_attention"),
+        ("qwen2", {"per_layer_config": {"0": {"rms_norm_eps": 0.5}}}, UnsupportedModel, "per_layer_config"),
         ("bert_unigram", {"is_causal": True}, UnsupportedModel, "is_causal"),
         ("roberta", {"is_causal": True}, UnsupportedModel, "is_causal"),
         ("distilbert", {"is_causal": True}, UnsupportedModel, "is_causal"),

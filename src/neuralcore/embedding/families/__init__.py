@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..documents import Document
 from ..errors import UnsupportedModel
+from .architecture import require
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -64,6 +65,7 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
         kind = config.get("model_type")
         known = ", ".join(MODEL_TYPES)
         raise UnsupportedModel(str(config.path.parent), f"model_type {kind!r} is not read here ({known} are)")
+    require(config, per_layer_config=None)  # by which transformers gives layers values of their own
     stack: Stack = family.read_stack(complete(config), checkpoint.without(getattr(family, "PREFIXES", ())))
     return stack
 
