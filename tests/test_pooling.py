@@ -96,9 +96,18 @@ def test_input_is_left_as_it_was(strategy):
 
 def test_hand_written_example():
     hidden = np.array([[[1, 10], [3, -10], [99, 99]]], np.float32)
-    expected = {"cls": [1, 10], "mean": [2, 0], "mean_with_attention": [2, 0], "max": [3, 10], "last_token": [3, -10]}
+    expected = {
+        "cls": [1, 10],
+        "mean": [2, 0],
+        "mean_with_attention": [2, 0],
+        "max": [3, 10],
+        "last_token": [3, -10],
+        "weightedmean": [(1 + 2 * 3) / 3, (10 - 2 * 10) / 3],
+        "mean_sqrt_len": [4 / 2**0.5, 0],
+    }
     actual = {str(strategy): pool(hidden, np.array([2]), strategy)[0].tolist() for strategy in PoolingStrategy}
-    assert actual == expected
+    assert actual.keys() == expected.keys()
+    assert all(actual[name] == pytest.approx(expected[name], abs=1e-6) for name in expected)
 
 
 def test_normalized_rows_have_unit_length():
