@@ -45,7 +45,7 @@ def say(packed: Packed, path: Path, **about) -> Path:
 def test_damage_of_every_kind_is_refused_or_gives_finite_vectors(packed, tmp_path):
     """A part of what `python -m faults packed` tries, in one child that says what it is at."""
     path, progress = tmp_path / "damaged.safetensors", tmp_path / "progress"
-    enumerated, random = islice(enumerate_damage(packed), 0, None, 31), islice(random_damage(packed, Random(1)), 40)
+    enumerated, random = islice(enumerate_damage(packed), 0, None, 61), islice(random_damage(packed, Random(1)), 20)
 
     def run() -> dict[str, int]:
         counts = {"ran": 0, "refused": 0}
@@ -59,8 +59,8 @@ def test_damage_of_every_kind_is_refused_or_gives_finite_vectors(packed, tmp_pat
         counts = run_in_child(run, seconds=120)
     except AssertionError as error:
         raise AssertionError(f"{progress.read_text()}: {error}") from error
-    assert eval(counts)["refused"] > 100
-    assert eval(counts)["ran"] > 10
+    assert eval(counts)["refused"] > 50
+    assert eval(counts)["ran"] > 5
 
 
 def test_whole_model_is_accepted(packed, tmp_path):
