@@ -9,8 +9,7 @@ from ..documents import Document
 from .architecture import read_size, require
 from .checkpoint import Checkpoint
 from .positions import pad_position
-from .post_norm import BERT_DEFAULTS, Names, Shape, post_norm_stack
-from .reading import read_norm
+from .post_norm import BERT_DEFAULTS, Names, Shape, post_norm_stack, read_bert_embeddings
 from .stack import Embeddings, Stack
 
 PREFIXES = ("bert.",)
@@ -28,14 +27,6 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
     shape, n_segments = Shape.of(config), read_size(config, "type_vocab_size")
 
     def read_embeddings() -> Embeddings:
-        hidden = shape.hidden
-        words = checkpoint.read("embeddings.word_embeddings.weight", shape=(shape.n_words, hidden))
-        positions = checkpoint.read("embeddings.position_embeddings.weight", shape=(shape.n_positions, hidden))
-        segments = checkpoint.read("embeddings.token_type_embeddings.weight", shape=(n_segments, hidden))
-        return Embeddings(
-            words=words,
-            positions=positions + segments[0],  # one text is one segment, always of type 0
-            norm=read_norm(checkpoint, "embeddings.LayerNorm", size=hidden),
-        )
+        return read_bert_embeddings(checkpoint, shape, n_segments, shape.hidden)
 
     return post_norm_stack(checkpoint, shape, Names(), read_embeddings, pad_position=pad_position(config))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..documents import Document
 from .architecture import read_size, require
 from .checkpoint import Checkpoint
-from .post_norm import BERT_DEFAULTS, Names, Shape, post_norm_stack
-from .reading import read_linear, read_norm
+from .post_norm import BERT_DEFAULTS, Names, Shape, post_norm_stack, read_bert_embeddings
+from .reading import read_linear
 from .stack import Embeddings, Stack
 
 PREFIXES = ("electra.",)
@@ -30,15 +31,10 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
     projected = width if width != shape.hidden else None  # where they are equal, the class has no projection
 
     def read_embeddings() -> Embeddings:
-        hidden = shape.hidden
-        words = checkpoint.read("embeddings.word_embeddings.weight", shape=(shape.n_words, width))
-        positions = checkpoint.read("embeddings.position_embeddings.weight", shape=(shape.n_positions, width))
-        segments = checkpoint.read("embeddings.token_type_embeddings.weight", shape=(n_segments, width))
-        return Embeddings(
-            words=words,
-            positions=positions + segments[0],  # one text is one segment, always of type 0
-            norm=read_norm(checkpoint, "embeddings.LayerNorm", size=width),
-            projection=read_linear(checkpoint, "embeddings_project", n_in=width, n_out=hidden) if projected else None,
-        )
+        embeddings = read_bert_embeddings(checkpoint, shape, n_segments, width)
+        if projected is None:
+            return embeddings
+        projection = read_linear(checkpoint, "embeddings_project", n_in=width, n_out=shape.hidden)
+        return replace(embeddings, projection=projection)
 
     return post_norm_stack(checkpoint, shape, Names(), read_embeddings, embedding_size=projected)

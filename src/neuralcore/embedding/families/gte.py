@@ -13,9 +13,9 @@ from ..documents import Document
 from .architecture import read_activation, read_epsilon, read_heads, read_layers, read_size, require, require_head_size
 from .checkpoint import Checkpoint
 from .post_norm import BERT_DEFAULTS
-from .reading import read_linear, read_norm, read_parts
+from .reading import Parts, read_norm, read_parts
 from .rotary import read_positions, read_rotary
-from .stack import Attention, Embeddings, Layer, Linear, Norms, Rotary, Stack
+from .stack import Attention, Embeddings, Layer, Rotary, Stack
 
 PREFIXES = ("gte.", "new.")
 _CODE = "new"  # the model_type of the code on the Hub
@@ -63,12 +63,7 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
 def _read_layer(checkpoint: Checkpoint, number: int, hidden: int, wide: int) -> Layer:
     hub, memory = f"encoder.layer.{number}", f"layers.{number}"
 
-    def linear(old: str, new: str, n_in: int, n_out: int) -> Linear:
-        return read_linear(checkpoint, f"{hub}.{old}", f"{memory}.{new}", n_in=n_in, n_out=n_out)
-
-    def after(old: str, new: str) -> Norms:
-        return Norms(after=read_norm(checkpoint, f"{hub}.{old}", f"{memory}.{new}", size=hidden))
-
+    parts = Parts(checkpoint, (hub, memory))
     heads = [(f"{hub}.attention.{part}_proj", f"{memory}.self_attn.{part}_proj") for part in "qkv"]
     query, key, value = read_parts(checkpoint, f"{hub}.attention.qkv_proj", *heads, n_in=hidden, n_out=hidden)
     inner = [(f"{memory}.mlp.{part}_proj",) for part in ("up", "gate")]
@@ -77,12 +72,12 @@ def _read_layer(checkpoint: Checkpoint, number: int, hidden: int, wide: int) -> 
         query=query,
         key=key,
         value=value,
-        out=linear("attention.o_proj", "self_attn.o_proj", hidden, hidden),
-        attention_norms=after("attn_ln", "post_attention_layernorm"),
+        out=parts.linear("attention.o_proj", "self_attn.o_proj", n_in=hidden, n_out=hidden),
+        attention_norms=parts.after("attn_ln", "post_attention_layernorm", size=hidden),
         up=up,
         gate=gate,
-        down=linear("mlp.down_proj", "mlp.down_proj", wide, hidden),
-        feed_forward_norms=after("mlp_ln", "post_mlp_layernorm"),
+        down=parts.linear("mlp.down_proj", "mlp.down_proj", n_in=wide, n_out=hidden),
+        feed_forward_norms=parts.after("mlp_ln", "post_mlp_layernorm", size=hidden),
     )
 
 

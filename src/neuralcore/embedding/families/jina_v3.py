@@ -20,9 +20,9 @@ from .architecture import (
 )
 from .checkpoint import Checkpoint
 from .post_norm import BERT_DEFAULTS
-from .reading import read_linear, read_norm, read_parts
+from .reading import Parts, read_norm, read_parts
 from .rotary import read_positions, read_rotary
-from .stack import Attention, Embeddings, Layer, Linear, Norms, Stack
+from .stack import Attention, Embeddings, Layer, Stack
 
 PREFIXES = ("roberta.",)
 
@@ -66,21 +66,16 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
 def _read_layer(checkpoint: Checkpoint, number: int, hidden: int, wide: int) -> Layer:
     file, memory = f"encoder.layers.{number}", f"layers.{number}"
 
-    def linear(old: str, new: str, n_in: int, n_out: int) -> Linear:
-        return read_linear(checkpoint, f"{file}.{old}", f"{memory}.{new}", n_in=n_in, n_out=n_out)
-
-    def after(old: str, new: str) -> Norms:
-        return Norms(after=read_norm(checkpoint, f"{file}.{old}", f"{memory}.{new}", size=hidden))
-
+    parts = Parts(checkpoint, (file, memory))
     heads = [(f"{memory}.self_attn.{part}_proj",) for part in "qkv"]
     query, key, value = read_parts(checkpoint, f"{file}.mixer.Wqkv", *heads, n_in=hidden, n_out=hidden)
     return Layer(
         query=query,
         key=key,
         value=value,
-        out=linear("mixer.out_proj", "self_attn.o_proj", hidden, hidden),
-        attention_norms=after("norm1", "post_attention_layernorm"),
-        up=linear("mlp.fc1", "mlp.fc1", hidden, wide),
-        down=linear("mlp.fc2", "mlp.fc2", wide, hidden),
-        feed_forward_norms=after("norm2", "post_mlp_layernorm"),
+        out=parts.linear("mixer.out_proj", "self_attn.o_proj", n_in=hidden, n_out=hidden),
+        attention_norms=parts.after("norm1", "post_attention_layernorm", size=hidden),
+        up=parts.linear("mlp.fc1", "mlp.fc1", n_in=hidden, n_out=wide),
+        down=parts.linear("mlp.fc2", "mlp.fc2", n_in=wide, n_out=hidden),
+        feed_forward_norms=parts.after("norm2", "post_mlp_layernorm", size=hidden),
     )

@@ -14,8 +14,8 @@ from .architecture import read_epsilon, read_heads, read_layers, read_size, requ
 from .checkpoint import Checkpoint
 from .positions import MOST_ANGLES
 from .post_norm import BERT_DEFAULTS
-from .reading import read_linear, read_norm, read_parts, read_table
-from .stack import Attention, Embeddings, Layer, Linear, Norms, Rotary, Stack
+from .reading import Parts, read_norm, read_parts, read_table
+from .stack import Attention, Embeddings, Layer, Rotary, Stack
 
 PREFIXES = ("nomic_bert.",)
 
@@ -49,24 +49,19 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
     def read_layer(number: int) -> Layer:
         hub, memory = f"encoder.layers.{number}", f"layers.{number}"
 
-        def linear(old: str, new: str, n_in: int, n_out: int) -> Linear:
-            return read_linear(checkpoint, f"{hub}.{old}", f"{memory}.{new}", n_in=n_in, n_out=n_out, bias=None)
-
-        def after(old: str, new: str) -> Norms:
-            return Norms(after=read_norm(checkpoint, f"{hub}.{old}", f"{memory}.{new}", size=hidden))
-
-        parts = [[f"{memory}.self_attn.{part}_proj"] for part in "qkv"]
-        query, key, value = read_parts(checkpoint, f"{hub}.attn.Wqkv", *parts, n_in=hidden, n_out=hidden, bias=None)
+        parts = Parts(checkpoint, (hub, memory))
+        heads = [[f"{memory}.self_attn.{part}_proj"] for part in "qkv"]
+        query, key, value = read_parts(checkpoint, f"{hub}.attn.Wqkv", *heads, n_in=hidden, n_out=hidden, bias=None)
         return Layer(
             query=query,
             key=key,
             value=value,
-            out=linear("attn.out_proj", "self_attn.o_proj", hidden, hidden),
-            attention_norms=after("norm1", "post_attention_layernorm"),
-            up=linear("mlp.fc11", "mlp.up_proj", hidden, wide),
-            gate=linear("mlp.fc12", "mlp.gate_proj", hidden, wide),
-            down=linear("mlp.fc2", "mlp.down_proj", wide, hidden),
-            feed_forward_norms=after("norm2", "post_mlp_layernorm"),
+            out=parts.linear("attn.out_proj", "self_attn.o_proj", n_in=hidden, n_out=hidden, bias=None),
+            attention_norms=parts.after("norm1", "post_attention_layernorm", size=hidden),
+            up=parts.linear("mlp.fc11", "mlp.up_proj", n_in=hidden, n_out=wide, bias=None),
+            gate=parts.linear("mlp.fc12", "mlp.gate_proj", n_in=hidden, n_out=wide, bias=None),
+            down=parts.linear("mlp.fc2", "mlp.down_proj", n_in=wide, n_out=hidden, bias=None),
+            feed_forward_norms=parts.after("norm2", "post_mlp_layernorm", size=hidden),
         )
 
     n_words, n_types = read_size(config, "vocab_size"), read_size(config, "type_vocab_size", 2)

@@ -72,6 +72,18 @@ class Names:
     output_norm: str = "output.LayerNorm"
 
 
+def read_bert_embeddings(checkpoint: Checkpoint, shape: Shape, n_segments: int, width: int) -> Embeddings:
+    """BERT's tables, of any width, and the norm behind them."""
+    words = checkpoint.read("embeddings.word_embeddings.weight", shape=(shape.n_words, width))
+    positions = checkpoint.read("embeddings.position_embeddings.weight", shape=(shape.n_positions, width))
+    segments = checkpoint.read("embeddings.token_type_embeddings.weight", shape=(n_segments, width))
+    return Embeddings(
+        words=words,
+        positions=positions + segments[0],  # one text is one segment, always of type 0
+        norm=read_norm(checkpoint, "embeddings.LayerNorm", size=width),
+    )
+
+
 def post_norm_stack(
     checkpoint: Checkpoint,
     shape: Shape,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from .checkpoint import Checkpoint
-from .stack import Array, Linear, Norm
+from .stack import Array, Linear, Norm, Norms
 
 
 def read_linear(checkpoint: Checkpoint, *names: str, n_in: int, n_out: int, bias: bool | None = True) -> Linear:
@@ -59,6 +60,30 @@ def read_norm(checkpoint: Checkpoint, *names: str, size: int, bias: bool = True,
     weight = checkpoint.read(*weights, shape=(size,))
     weight = weight + np.float32(1) if plus_one else weight
     return Norm(weight, checkpoint.read(*biases, shape=(size,)) if bias else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a layer is made of, where its names are other ones in old and in new checkpoints.
+
+    Args:
+        checkpoint: the weights.
+        prefixes: the layer's own names, as many as its parts have.
+    """
+
+    checkpoint: Checkpoint
+    prefixes: tuple[str, ...]
+
+    def linear(self, *names: str, n_in: int, n_out: int, bias: bool | None = True) -> Linear:
+        """A product; see `read_linear`."""
+        return read_linear(self.checkpoint, *self._whole(names), n_in=n_in, n_out=n_out, bias=bias)
+
+    def after(self, *names: str, size: int) -> Norms:
+        """A norm behind an addition."""
+        return Norms(after=read_norm(self.checkpoint, *self._whole(names), size=size))
+
+    def _whole(self, names: tuple[str, ...]) -> list[str]:
+        return [f"{prefix}.{name}" for prefix, name in zip(self.prefixes, names, strict=True)]
 
 
 def read_table(checkpoint: Checkpoint, name: str, *, n_rows: int, n_columns: int) -> Array:

@@ -1,4 +1,4 @@
-"""What a config.json says that is not computed is refused by its key; what cannot be is an error of ours, and quick."""
+"""Newer families: a key that is not computed is refused by name; a value that cannot be is an error of ours, soon."""
 
 import json
 
