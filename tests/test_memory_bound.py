@@ -58,7 +58,7 @@ def one_text_bytes(kind, load) -> int:
     """What one long text needs, on one thread."""
     if kind == "onnx":
         return LONG * load()._memory.bytes_per_token(LONG)
-    return load()._native.workspace_bytes(LONG, LONG, 1)
+    return load()._native.workspace_bytes(LONG, 1, LONG, 1)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])

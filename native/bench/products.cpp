@@ -45,7 +45,7 @@ double operations_per_cycle(const char *name) {
 
 struct Shape {
     int64_t tokens, n_in, n_out;
-    nc::Finish finish;
+    bool expands;
     const char *what;
 };
 
@@ -59,12 +59,18 @@ double measure(const nc_kernels &kernels, const Shape &s) {
     std::vector<float> x(s.tokens * s.n_in), out(s.tokens * s.n_out);
     for (float &value : x) value = std::rand() / (float)RAND_MAX - 0.5f;
     std::vector<uint8_t> values(s.tokens * s.n_in);
-    const nc::Quantized q{values.data(), row_scale.data(), row_zero.data(), s.n_in};
-    kernels.quantize(x.data(), scratch.data(), q, s.n_in, 0, s.tokens);
+    const nc::Rows q{(char *)values.data(), s.n_in, row_scale.data(), row_zero.data()};
+    kernels.prepare(x.data(), {}, {}, scratch.data(), q, s.n_in, {0, s.tokens});
+    nc_layer layer{};
+    layer.up = product;
+    const nc::Wide wide{out.data(), s.n_out, {}};
     double best = 0;
     for (int round = 0; round < 30; ++round) {
         const auto start = Clock::now();
-        kernels.multiply(q, product, s.finish, out.data(), s.n_out, out.data(), s.tokens, 0, s.n_out / NC_PANEL);
+        if (s.expands)
+            kernels.expand(q, layer, NC_GELU, wide, {0, s.tokens}, {0, s.n_out / NC_BLOCK});
+        else
+            kernels.multiply(q, product, true, out.data(), {0, s.tokens}, {0, s.n_out / NC_PANEL});
         best = std::max(best, 2.0 * s.tokens * s.n_in * s.n_out / seconds_since(start));
     }
     return best;
@@ -78,15 +84,15 @@ int main() {
     char names[256];
     std::strncpy(names, nc_compiled(), sizeof names - 1);
     for (char *name = std::strtok(names, " "); name; name = std::strtok(nullptr, " ")) {
-        const nc_kernels *kernels = nc_find(name);
+        const nc_kernels *kernels = nc_find(name, NC_INT8);
         if (!kernels) continue;
         const double peak = operations_per_cycle(name) * clock;
         std::printf("\n%s%s\n", name, peak ? "" : " (no peak known)");
         for (const int64_t hidden : {384, 768})
             for (const int64_t tokens : {16, 64, 128, 192, 256, 384, 512, 1024})
-                for (const Shape &shape : {Shape{tokens, hidden, 3 * hidden, nc::Finish::Plain, "queries, keys, values"},
-                                           Shape{tokens, hidden, 4 * hidden, nc::Finish::Gelu, "into the network, GELU"},
-                                           Shape{tokens, 4 * hidden, hidden, nc::Finish::Add, "out of it, addition"}}) {
+                for (const Shape &shape : {Shape{tokens, hidden, 3 * hidden, false, "queries, keys, values"},
+                                           Shape{tokens, hidden, 4 * hidden, true, "into the network, GELU"},
+                                           Shape{tokens, 4 * hidden, hidden, false, "out of it, addition"}}) {
                     if (!peak && tokens > 64) continue;
                     const double rate = measure(*kernels, shape);
                     std::printf("%5ld x %4ld x %4ld  %-24s %6.0f GOP/s", (long)tokens, (long)shape.n_in, (long)shape.n_out,

@@ -1,9 +1,9 @@
-/* The C interface of the native kernels: INT8 text encoders on CPU, without padding.
+/* The C interface of the native kernels: text encoders on CPU, without padding, in INT8, fp32, fp16 or bf16.
  *
  * Nothing here fails, allocates (but for teams of threads) or checks: sizes, token ids and alignment are the caller's duty,
  * as `neuralcore.embedding.backends.native` fulfils it. All arrays are dense and row by row.
  *
- * Numbers. A product is y = x @ w + b with
+ * Numbers in INT8. A product is y = x @ w + b with
  *
  *     (x H)[r][k]     ~ row_scale[r] * (q[r][k] - row_zero[r])     q: NC_LOWEST to NC_HIGHEST, for each token by itself
  *     (H^-1 w)[k][c]  ~ column_scale[c] * weight[k][c]             weight: -127 to 127
@@ -14,6 +14,9 @@
  *
  * The sum is exact: |q| <= 96, |weight| <= 127, and n_in <= 2^16 keep it below 2^31. So a row's result depends neither on the
  * rows beside it nor on how the work is cut.
+ *
+ * In the other precisions a sum runs over k in one order, whatever stands beside a row: fp32 and fp16 multiply and add in fp32
+ * (halves are widened), bf16 multiplies rounded inputs (to nearest, ties to even) and adds in fp32.
  */
 #ifndef NEURALCORE_H
 #define NEURALCORE_H
@@ -26,9 +29,9 @@ extern "C" {
 #endif
 
 #define NC_API __attribute__((visibility("default")))
-#define NC_ABI_VERSION 4
+#define NC_ABI_VERSION 5
 #define NC_PANEL 16 /* columns of a panel of packed weights */
-#define NC_GROUP 4  /* neighbours in k that lie side by side in it */
+#define NC_GROUP 4  /* neighbours in k that lie side by side in it, of INT8 */
 #define NC_BLOCK 128
 
 /* AVX2 without VNNI adds four products in 16 bits: of k = 8 i + 2 j + {0, 1, 4, 5}, j 0 or 1. They fit there since activations
@@ -38,6 +41,8 @@ extern "C" {
 #define NC_HIGHEST 95
 #define NC_FOUR 171
 
+/* How the weights of products and the table of words are kept. */
+enum nc_precision { NC_INT8 = 0, NC_FP32 = 1, NC_FP16 = 2, NC_BF16 = 3 };
 /* What a norm does: NC_LAYER_NORM (x - mean) / sqrt(variance + epsilon) * weight + bias,
                      NC_RMS_NORM   x / sqrt(mean(x^2) + epsilon) * weight + bias. */
 enum nc_norm_kind { NC_LAYER_NORM = 0, NC_RMS_NORM = 1 };
@@ -48,9 +53,9 @@ enum nc_pooling { NC_POOL_CLS = 0, NC_POOL_MEAN = 1, NC_POOL_MAX = 2, NC_POOL_LA
 
 /* A packed product. n_in and n_out are multiples of 16. Without a weight there is no product. */
 typedef struct nc_product {
-    const int8_t *weight;        /* [n_out / 16][n_in / 4][16][4] */
-    const float *column_scale;   /* [n_out] */
-    const int32_t *column_sum;   /* [n_out], of the integers */
+    const void *weight;          /* [n_out / 16][n_in / group][16][group]; group: 4 of INT8, 2 of bf16, else 1 */
+    const float *column_scale;   /* [n_out], of INT8 alone */
+    const int32_t *column_sum;   /* [n_out], of the integers, of INT8 alone */
     const float *bias;           /* [n_out] */
     int32_t n_in, n_out;
 } nc_product;
@@ -99,11 +104,11 @@ typedef struct nc_dense {
     int32_t n_in, n_out, activation, is_residual;
 } nc_dense;
 
-/* x = norm(words[id] * word_scale[id] + positions[position]), the layers, end_norm(x); the poolings of it side by side; the
+/* x = norm(words[id] * word_scale[id] + positions[position]) (without a scale: of 1), the layers, end_norm(x); the poolings of it side by side; the
  * steps; and unit length. */
 typedef struct nc_model {
-    const int8_t *words;         /* [vocabulary][hidden] */
-    const float *word_scale;     /* [vocabulary] */
+    const void *words;           /* [vocabulary][hidden] */
+    const float *word_scale;     /* [vocabulary], of INT8 alone */
     const float *positions;      /* [positions][hidden], or NULL */
     const float *distance_bias;  /* [heads][2 * max_positions - 1], by key - query, or NULL; in every layer */
     nc_norm embedding_norm, end_norm;
@@ -114,6 +119,7 @@ typedef struct nc_model {
     int32_t n_layers, n_poolings, n_dense;
     int32_t hidden, max_positions;
     int32_t norm, activation, normalize;
+    int32_t word_precision;      /* nc_precision of words: NC_INT8, NC_FP32 or NC_FP16 */
 } nc_model;
 
 /* Texts one after the other. */
@@ -124,7 +130,7 @@ typedef struct nc_batch {
     int32_t n_texts;
 } nc_batch;
 
-typedef struct nc_kernels nc_kernels; /* one instruction set's */
+typedef struct nc_kernels nc_kernels; /* one instruction set's, for one precision of products */
 typedef struct nc_team nc_team;       /* threads that work on one batch together */
 
 NC_API int32_t nc_abi_version(void);
@@ -132,11 +138,19 @@ NC_API int32_t nc_abi_version(void);
 /* Names of the instruction sets compiled in, best first, separated by spaces. */
 NC_API const char *nc_compiled(void);
 
-/* Kernels of an instruction set; NULL if it was not compiled or this CPU lacks it. */
-NC_API const nc_kernels *nc_find(const char *name);
+/* Kernels of an instruction set; NULL if it was not compiled, does not know the precision, or this CPU lacks it. */
+NC_API const nc_kernels *nc_find(const char *name, int32_t precision);
 
 /* Bytes of working memory for a batch; the memory must be aligned to 64 bytes. */
-NC_API size_t nc_workspace_bytes(const nc_model *model, int64_t n_tokens, int64_t longest, int32_t n_threads);
+NC_API size_t nc_workspace_bytes(const nc_kernels *kernels, const nc_model *model, int64_t n_tokens, int64_t n_texts,
+                                 int64_t longest, int32_t n_threads);
+
+/* Where time goes. Steps of the encoder, and the cycles (of the time stamp counter, summed over threads) that each took since
+ * the count was switched on; off by default. */
+enum nc_stage { NC_STAGE_EMBED, NC_STAGE_PROJECT, NC_STAGE_ATTEND, NC_STAGE_OUT, NC_STAGE_EXPAND, NC_STAGE_SETTLE,
+                NC_STAGE_DOWN, NC_STAGE_PREPARE, NC_STAGE_POOL, NC_N_STAGES };
+NC_API void nc_count_cycles(int32_t on);
+NC_API void nc_read_cycles(int64_t *cycles); /* [NC_N_STAGES] */
 
 /* A team of the calling thread and n_threads - 1 more, which start when it is first used; NULL without memory.
  *

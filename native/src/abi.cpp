@@ -4,6 +4,7 @@
 
 #include "encoder.h"
 #include "kernels.h"
+#include "profile.h"
 #include "team.h"
 
 #define NC_DECLARE(name) extern const nc_kernels kernels_##name;
@@ -43,14 +44,24 @@ const char *nc_compiled(void) {
     return all.c_str();
 }
 
-const nc_kernels *nc_find(const char *name) {
+const nc_kernels *nc_find(const char *name, int32_t precision) {
     for (const nc_kernels *kernels : compiled)
-        if (!std::strcmp(kernels->name, name)) return kernels->supported() ? kernels : nullptr;
+        if (!std::strcmp(kernels->name, name) && kernels->precision == precision) return kernels->supported() ? kernels : nullptr;
     return nullptr;
 }
 
-size_t nc_workspace_bytes(const nc_model *model, int64_t n_tokens, int64_t longest, int32_t n_threads) {
-    return nc::workspace_bytes(*model, n_tokens, longest, n_threads);
+size_t nc_workspace_bytes(const nc_kernels *kernels, const nc_model *model, int64_t n_tokens, int64_t n_texts, int64_t longest,
+                          int32_t n_threads) {
+    return nc::workspace_bytes(*kernels, *model, n_tokens, n_texts, longest, n_threads);
+}
+
+void nc_count_cycles(int32_t on) {
+    for (std::atomic<int64_t> &each : nc::cycles) each = 0;
+    nc::counts_cycles = on != 0;
+}
+
+void nc_read_cycles(int64_t *cycles) {
+    for (int i = 0; i < NC_N_STAGES; ++i) cycles[i] = nc::cycles[i];
 }
 
 nc_team *nc_make_team(int32_t n_threads) {

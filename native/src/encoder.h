@@ -1,5 +1,5 @@
 // A text encoder as a walk over layers: what is done in which step, and how a step is shared by threads. It knows no
-// instruction set; the work is done by the functions of `nc_kernels`.
+// instruction set and no precision; the work is done by the functions of `nc_kernels`.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 
 namespace nc {
 
-size_t workspace_bytes(const nc_model &, int64_t n_tokens, int64_t longest, int n_threads);
+size_t workspace_bytes(const nc_kernels &, const nc_model &, int64_t n_tokens, int64_t n_texts, int64_t longest, int n_threads);
 
 void encode(const nc_kernels &, const nc_model &, const nc_batch &, float *out, void *workspace, nc_team *);
 

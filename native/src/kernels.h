@@ -1,4 +1,5 @@
-// What an instruction set provides: one table of functions each, filled in isa/ from the templates in kernels/.
+// What an instruction set provides for one precision of products: one table of functions each, filled in isa/ from the
+// templates in kernels/.
 #pragma once
 
 #include <cstdint>
@@ -7,15 +8,22 @@
 
 namespace nc {
 
-// What happens to a product's result before it is stored.
-enum class Finish { Plain, Gelu, GeluTanh, Relu, Silu, Add, Times };
+// Rows as a product takes them: integers, floats or bfloat16.
+struct Rows {
+    char *values;     // [rows][stride]
+    int64_t stride;   // bytes
+    float *scale;     // [rows], of integers alone
+    int32_t *zero;    // the same
 
-// Quantized rows. A byte is q + nc_kernels::offset: some instruction sets multiply signed ones, some unsigned.
-struct Quantized {
-    uint8_t *values;  // [rows][stride]
-    float *scale;     // [rows]
-    int32_t *zero;    // [rows]
-    int64_t stride;
+    template <typename T>
+    T *row(int64_t i) const {
+        return (T *)(values + i * stride);
+    }
+};
+
+// Part of something that is cut: rows, panels, heads.
+struct Range {
+    int64_t first, last;
 };
 
 // A norm of some model.
@@ -27,47 +35,61 @@ struct Norm {
     explicit operator bool() const { return weights.weight; }
 };
 
-// One head of queries over one text.
+// Queries of one head of one text, all of them or some.
 struct Attention {
     const nc_model &model;
     const nc_attention &layer;
-    const float *qkv;  // [tokens][(n_heads + 2 n_key_heads) * head_size]
-    float *out;        // [tokens][n_heads * head_size]
-    int64_t n_tokens, head;
-    float *scratch;    // attention_floats(n_tokens, head_size)
+    const nc_batch &batch;
+    const char *heads;    // what `project` made of the whole batch
+    int64_t text, head;
+    Range queries;        // tokens of the text
+    float *out;           // of the first query, this head's first component
+    int64_t out_stride;   // floats from one query to the next
+    char *scratch;        // attention_bytes
+
+    int64_t start() const { return batch.offsets[text]; }
+    int64_t n_tokens() const { return batch.offsets[text + 1] - batch.offsets[text]; }
 };
 
-constexpr int64_t kScoreRows = 12;   // queries that share a pass over the keys
-constexpr int64_t kWidest = 16;      // lanes of the widest vector
+// The way into the feed-forward network and out of it: `values` is room for floats on the way, `to` the input of `down`.
+struct Wide {
+    float *values;   // [rows][stride], from the first row of a range on
+    int64_t stride;
+    Rows to;
+};
+
+constexpr int64_t kWidest = 16;  // lanes of the widest vector
 
 constexpr int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-
-// Keys of one component side by side, in an odd number of cache lines: at a power of two, all of a key's components would fall
-// into one set of a cache.
-constexpr int64_t key_stride(int64_t n_tokens) { return (round_up(n_tokens, kWidest) / kWidest | 1) * kWidest; }
-
-constexpr int64_t attention_floats(int64_t n_tokens, int64_t head_size) {
-    const int64_t padded = key_stride(n_tokens);
-    return 3 * padded * head_size + kScoreRows * padded;  // queries, keys (transposed), values; scores
-}
 
 }  // namespace nc
 
 struct nc_kernels {
     const char *name;
+    int32_t precision;      // nc_precision
     bool (*supported)();
-    int32_t offset;
-    // What goes into the first layer, for tokens `first` to `last` of the batch.
-    void (*embed)(const nc_model &, const nc_batch &, float *x, int64_t first, int64_t last);
-    // to = norm(x), rows `first` to `last`; `to` may be x.
-    void (*normalize)(const float *x, float *to, const nc::Norm &, int64_t n, int64_t first, int64_t last);
-    // x += y, rows `first` to `last`.
-    void (*add)(float *x, const float *y, int64_t n, int64_t first, int64_t last);
-    // Integers of the transformed rows `first` to `last`; scratch holds n floats.
-    void (*quantize)(const float *x, float *scratch, nc::Quantized, int64_t n, int64_t first, int64_t last);
-    // Panels `first` to `last` of rows 0 to n_rows. `other` is out itself for Add, what is multiplied by for Times.
-    void (*multiply)(nc::Quantized, const nc_product &, nc::Finish, float *out, int64_t out_stride, const float *other,
-                     int64_t n_rows, int64_t first, int64_t last);
+    int32_t offset;         // of integers: a byte of a row is q + offset
+    int64_t input_bytes;    // of a component of a product's input
+    int64_t block_rows;     // rows that go through the steps between two attentions together, on one thread
+    // What goes into the first layer, for tokens of the batch.
+    void (*embed)(const nc_model &, const nc_batch &, float *x, nc::Range rows);
+    // Rows, one after the other: x = after(x), and `to` = the next product's input, before(x). Without one of the norms that step is
+    // left out. scratch: n floats.
+    void (*prepare)(float *x, const nc::Norm &after, const nc::Norm &before, float *scratch, const nc::Rows &to, int64_t n, nc::Range rows);
+    // x = norm(x).
+    void (*normalize)(float *x, const nc::Norm &, int64_t n, nc::Range rows);
+    // x += y.
+    void (*add)(float *x, const float *y, int64_t n, nc::Range rows);
+    // out = x @ w + b, or with `add` out += that; of some rows and panels. `out` begins at the first row of all, and is dense.
+    void (*multiply)(const nc::Rows &, const nc_product &, bool add, float *out, nc::Range rows, nc::Range panels);
+    // Into the feed-forward network: activation(up(x)), or activation(gate(x)) * up(x); of some rows and blocks of NC_BLOCK columns
+    // (the last one may be smaller). When all blocks of a row are there, `settle` ends what is to do.
+    void (*expand)(const nc::Rows &, const nc_layer &, int32_t activation, const nc::Wide &, nc::Range rows, nc::Range blocks);
+    void (*settle)(const nc::Wide &, int64_t n, nc::Range rows);
+    // Queries, keys and values of a whole batch, in a form of its own; heads in the order of the product's columns.
+    int64_t (*heads_bytes)(const nc_attention &, int64_t n_tokens, int64_t n_texts);
+    void (*project)(const nc::Rows &, const nc_model &, const nc_attention &, const nc_batch &, char *heads, nc::Range which);
+    int64_t (*attention_bytes)(const nc_attention &, int64_t longest);
     void (*attend)(const nc::Attention &);
     // All poolings of one text, side by side.
     void (*pool)(const nc_model &, const float *x, int64_t n_tokens, float *out);

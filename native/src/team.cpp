@@ -4,10 +4,10 @@
 
 namespace {
 
-// Rounds of watching before a thread sleeps: some 50 us, longer than a step takes and than a caller needs between two texts.
+// Rounds of watching before a helper sleeps: some 50 us, longer than a step takes and than a caller needs between two texts.
 constexpr int kPatience = 2000;
 
-void pause() {
+void relax() {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -22,18 +22,10 @@ void count_generation() { generation.fetch_add(1, std::memory_order_relaxed); }
 
 [[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, count_generation);
 
-void await_change(const std::atomic<uint32_t> &value, uint32_t seen) {
-    for (int round = 0; round < kPatience; ++round) {
-        if (value.load(std::memory_order_acquire) != seen) return;
-        pause();
-    }
-    value.wait(seen, std::memory_order_acquire);
-}
+constexpr uint64_t kStep = 1ull << 32, kPiece = 1ull << 16, kCount = kPiece - 1;
 
-void announce(std::atomic<uint32_t> &value) {
-    value.fetch_add(1, std::memory_order_release);
-    value.notify_all();
-}
+constexpr uint64_t next_of(uint64_t claims) { return claims / kPiece & kCount; }
+constexpr uint64_t count_of(uint64_t claims) { return claims & kCount; }
 
 }  // namespace
 
@@ -72,7 +64,6 @@ void nc_team::start() {
     } catch (...) {
         end_threads();
         ended_ = false;
-        call_ = 0;
         give_back();
         throw Unable();
     }
@@ -80,30 +71,47 @@ void nc_team::start() {
 
 void nc_team::end_threads() {
     ended_ = true;
-    announce(call_);
+    wake();
     for (std::thread &thread : threads_) thread.join();
     threads_.clear();
 }
 
-void nc_team::run(const std::function<void(int)> &job) {
-    job_ = &job;
-    announce(call_);
-    job(0);
-    meet();
+void nc_team::wake() {
+    call_.fetch_add(1);
+    call_.notify_all();
 }
 
-void nc_team::meet() {
-    const uint32_t step = step_.load(std::memory_order_acquire);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 < n_threads_) return await_change(step_, step);
-    arrived_.store(0, std::memory_order_relaxed);
-    announce(step_);
+void nc_team::share(int n_pieces, const nc::Job &job) {
+    job_.store(&job, std::memory_order_relaxed);
+    n_done_.store(0, std::memory_order_relaxed);
+    claims_.store((claims_.load(std::memory_order_relaxed) / kStep + 1) * kStep + (uint64_t)n_pieces);
+    if (asleep_.exchange(false)) wake();
+    while (run_piece(0));
+    while (n_done_.load(std::memory_order_acquire) < n_pieces) relax();
+}
+
+// Claims a piece and runs it; false if there is none. Who has one keeps the caller here, so its job is still the one of this step.
+bool nc_team::run_piece(int index) {
+    uint64_t claims = claims_.load();
+    do {
+        if (next_of(claims) >= count_of(claims)) return false;
+    } while (!claims_.compare_exchange_weak(claims, claims + kPiece));
+    (*job_.load(std::memory_order_relaxed))((int)next_of(claims), index);
+    n_done_.fetch_add(1, std::memory_order_release);
+    return true;
 }
 
 void nc_team::work(int index) {
-    for (uint32_t seen = 0;; ++seen) {
-        await_change(call_, seen);
-        if (ended_) return;
-        (*job_)(index);
-        meet();
+    for (int idle = 0; !ended_;) {
+        if (run_piece(index)) {
+            idle = 0;
+        } else if (++idle < kPatience) {
+            relax();
+        } else {
+            const uint32_t seen = call_;
+            asleep_ = true;
+            if (!ended_ && !run_piece(index)) call_.wait(seen);
+            idle = 0;
+        }
     }
 }

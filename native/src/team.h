@@ -1,13 +1,31 @@
-// Threads that work on one batch together, in steps: nobody begins a step before all have ended the one before.
+// Threads that help a caller with its steps, each cut into pieces. Nobody waits for a thread that has not begun: pieces are
+// claimed one by one, the caller takes what is left, and waits only for pieces that others have begun.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <thread>
 #include <vector>
 
 #include "neuralcore.h"
+
+namespace nc {
+
+// A reference to something that can be called with a piece and the index of the thread that has it, 0 for the caller's.
+class Job {
+public:
+    template <typename Work>
+    Job(const Work &work)
+        : work_(&work), run_([](const void *work, int piece, int thread) { (*(const Work *)work)(piece, thread); }) {}
+
+    void operator()(int piece, int thread) const { run_(work_, piece, thread); }
+
+private:
+    const void *work_;
+    void (*run_)(const void *, int, int);
+};
+
+}  // namespace nc
 
 struct nc_team {
     explicit nc_team(int n_threads);
@@ -25,10 +43,8 @@ struct nc_team {
     // Whether the process that made it was forked, and this is the child: the threads are not here, and cannot be waited for.
     bool is_left_behind() const;
 
-    // By who has it: calls job(index) once in every thread, 0 in the caller's, and returns when all have ended.
-    void run(const std::function<void(int)> &job);
-    // Inside a job: waits until every thread is here.
-    void meet();
+    // By who has it: runs all pieces, 0 to n_pieces - 1 (65,535 at most), each in some thread, and returns when all have ended.
+    void share(int n_pieces, const nc::Job &job);
 
     struct Unable {};
 
@@ -38,13 +54,17 @@ private:
     void start();
     void end_threads();
     void work(int index);
+    bool run_piece(int index);
+    void wake();
 
     const int n_threads_;
     const uint32_t generation_;
-    const std::function<void(int)> *job_ = nullptr;
     std::atomic<uint32_t> state_{kFree};
-    std::atomic<uint32_t> call_{0}, step_{0};
-    std::atomic<int> arrived_{0};
+    std::atomic<const nc::Job *> job_{nullptr};
+    std::atomic<uint64_t> claims_{0};  // step, next piece, pieces: 32, 16, 16 bits
+    std::atomic<int> n_done_{0};
+    std::atomic<uint32_t> call_{0};    // what sleepers watch
+    std::atomic<bool> asleep_{false};  // some are, or are about to be
     std::atomic<bool> ended_{false};
     std::vector<std::thread> threads_;
 };

@@ -223,7 +223,7 @@ private:
             const reference::Doubles x = rounded(row);
             reference::Doubles &y = all.emplace_back(p.n_out);
             for (int64_t c = 0; c < p.n_out; ++c) {
-                for (int64_t k = 0; k < p.n_in; ++k) y[c] += x[k] * p.weight[reference::packed_place(k, c, p.n_in)];
+                for (int64_t k = 0; k < p.n_in; ++k) y[c] += x[k] * ((const int8_t *)p.weight)[reference::packed_place(k, c, p.n_in)];
                 y[c] = y[c] * p.column_scale[c] + p.bias[c];
             }
         }
@@ -236,7 +236,9 @@ private:
         const int64_t size = layer.head_size, n = (int64_t)qkv.size();
         Rows out(n, reference::Doubles(layer.n_heads * size));
         for (int64_t head = 0; head < layer.n_heads; ++head) {
-            const reference::Doubles y = reference::attend({m_, layer, flat.data(), nullptr, n, head, nullptr});
+            const int64_t offsets[] = {0, n};
+            const nc_batch batch{nullptr, nullptr, offsets, 1};
+            const reference::Doubles y = reference::attend({m_, layer, batch, (const char *)flat.data(), 0, head, {0, n}, nullptr, 0, nullptr});
             for (int64_t i = 0; i < n * size; ++i) out[i / size][head * size + i % size] = y[i];
         }
         return out;

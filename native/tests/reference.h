@@ -30,7 +30,7 @@ inline int64_t packed_place(int64_t k, int64_t c, int64_t n_in) {
 inline int64_t integer_product(const int32_t *q, int32_t zero, const nc_product &product, int64_t c) {
     int64_t total = 0;
     for (int64_t k = 0; k < product.n_in; ++k)
-        total += (int64_t)(q[k] - zero) * product.weight[packed_place(k, c, product.n_in)];
+        total += (int64_t)(q[k] - zero) * ((const int8_t *)product.weight)[packed_place(k, c, product.n_in)];
     return total;
 }
 
@@ -67,7 +67,12 @@ inline Doubles normalize(const Doubles &x, const nc_norm &weights, const nc_mode
 inline Doubles embed(const nc_model &m, int32_t id, int32_t position) {
     Doubles x(m.hidden);
     for (int64_t i = 0; i < m.hidden; ++i) {
-        x[i] = (double)m.words[id * m.hidden + i] * m.word_scale[id];
+        const int64_t at = id * m.hidden + i;
+        switch (m.word_precision) {
+            case NC_FP32: x[i] = ((const float *)m.words)[at]; break;
+            case NC_FP16: x[i] = (double)((const _Float16 *)m.words)[at]; break;
+            default: x[i] = (double)((const int8_t *)m.words)[at] * m.word_scale[id];
+        }
         if (m.positions) x[i] += m.positions[position * m.hidden + i];
     }
     return normalize(x, m.embedding_norm, m);
@@ -93,9 +98,9 @@ inline std::vector<Doubles> head_rows(const nc::Attention &task, Part part) {
     const int64_t head = part == Part::Query ? task.head : l.n_heads + key_head + (part == Part::Value ? l.n_key_heads : 0);
     const nc_norm &norm = part == Part::Query ? l.query_norm : part == Part::Key ? l.key_norm : l.value_norm;
     std::vector<Doubles> rows;
-    for (int64_t token = 0; token < task.n_tokens; ++token) {
-        rows.push_back(normalize(to_doubles(task.qkv + token * stride + head * size, size), norm, task.model));
-        if (l.cosines && part != Part::Value) rotate(rows.back(), l, token);
+    for (int64_t token = task.start(); token < task.start() + task.n_tokens(); ++token) {
+        rows.push_back(normalize(to_doubles((const float *)task.heads + token * stride + head * size, size), norm, task.model));
+        if (l.cosines && part != Part::Value) rotate(rows.back(), l, token - task.start());
     }
     return rows;
 }
@@ -112,9 +117,9 @@ inline Doubles softmax(Doubles scores) {
     return scores;
 }
 
-// [tokens][head size].
+// [tokens][head size], of heads that are rows of floats as the product gives them.
 inline Doubles attend(const nc::Attention &task) {
-    const int64_t n = task.n_tokens, size = task.layer.head_size, longest = task.model.max_positions;
+    const int64_t n = task.n_tokens(), size = task.layer.head_size, longest = task.model.max_positions;
     const auto queries = head_rows(task, Part::Query), keys = head_rows(task, Part::Key), values = head_rows(task, Part::Value);
     Doubles out(n * size);
     for (int64_t query = 0; query < n; ++query) {

@@ -19,7 +19,7 @@ public:
         return offset_ ? byte - offset_ : (int8_t)byte;
     }
     void set(int64_t row, int64_t k, int32_t q) { bytes()[row * stride_ + k] = (uint8_t)(q + offset_); }
-    nc::Quantized view() { return {bytes(), scale.data(), zero.data(), stride_}; }
+    nc::Rows view() { return {(char *)values_.get(), stride_, scale.data(), zero.data()}; }
 
 private:
     uint8_t *bytes() const { return (uint8_t *)values_.get(); }

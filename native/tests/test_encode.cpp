@@ -37,7 +37,7 @@ Vectors encode(const nc_kernels &kernels, const nc_model &model, const Texts &te
         longest = std::max(longest, (int64_t)text.size());
     }
     const nc_batch batch{ids.data(), positions.data(), offsets.data(), (int32_t)texts.size()};
-    const auto workspace = suite::aligned_bytes(nc_workspace_bytes(&model, (int64_t)ids.size(), longest, n_threads));
+    const auto workspace = suite::aligned_bytes(nc_workspace_bytes(&kernels, &model, (int64_t)ids.size(), (int64_t)texts.size(), longest, n_threads));
     const int64_t size = model.n_dense ? model.dense[model.n_dense - 1].n_out : model.n_poolings * model.hidden;
     std::vector<float> out(texts.size() * size);
     nc_encode(&kernels, &model, &batch, out.data(), workspace.get(), team);

@@ -1,5 +1,5 @@
-// test_kernels [INSTRUCTION SET...]: runs every test for these, and fails if one of them cannot run here; without arguments,
-// for all that can.
+// test_kernels [INSTRUCTION SET...]: runs every test for these in each precision that they know, and fails if one of them cannot
+// run here; without arguments, for all that can.
 #include <chrono>
 #include <cstring>
 #include <sstream>
@@ -7,6 +7,8 @@
 #include "suite.h"
 
 namespace {
+
+constexpr const char *kPrecisions[] = {"int8", "fp32", "fp16", "bf16"};
 
 std::vector<std::string> words(const char *text) {
     std::istringstream stream(text);
@@ -27,6 +29,14 @@ bool run(const suite::Test &test, const nc_kernels &kernels) {
     return passed;
 }
 
+int run_all(const nc_kernels &kernels) {
+    std::printf("%s, %s\n", kernels.name, kPrecisions[kernels.precision]);
+    int n_failed = 0;
+    for (const suite::Test &test : suite::tests)
+        if (test.each || kernels.precision == NC_INT8) n_failed += !run(test, kernels);
+    return n_failed;
+}
+
 }  // namespace
 
 int main(int argc, char **argv) {
@@ -35,12 +45,10 @@ int main(int argc, char **argv) {
     if (!asked) names = words(nc_compiled());
     int n_sets = 0, n_failed = 0;
     for (const std::string &name : names) {
-        const nc_kernels *kernels = nc_find(name.c_str());
-        std::printf("%s%s\n", name.c_str(), kernels ? "" : ": this CPU lacks it, or it is not compiled in");
-        if (!kernels && asked) ++n_failed;
-        if (!kernels) continue;
-        ++n_sets;
-        for (const suite::Test &test : suite::tests) n_failed += !run(test, *kernels);
+        const int before = n_sets;
+        for (int precision : {NC_INT8, NC_FP32, NC_FP16, NC_BF16})
+            if (const nc_kernels *kernels = nc_find(name.c_str(), precision)) ++n_sets, n_failed += run_all(*kernels);
+        if (n_sets == before) std::printf("%s: this CPU lacks it, or it is not compiled in\n", name.c_str()), n_failed += asked;
     }
     std::printf("%zu tests of %d instruction sets, %ld checks, %d failed\n", suite::tests.size(), n_sets, suite::n_checks.load(),
                 n_failed);

@@ -4,7 +4,7 @@
 #include "product.h"
 #include "rows.h"
 
-using nc::Finish;
+using reference::Doubles;
 using suite::Product;
 using suite::Random;
 using suite::Rows;
@@ -17,12 +17,15 @@ struct Case {
     int64_t n_rows, first, last;  // panels
 };
 
-// Multiplies, with room beside every row that must stay as it was.
-std::vector<float> multiply(const nc_kernels &kernels, Rows &x, const Product &product, Finish finish, Case cut,
-                            std::vector<float> out, const float *other) {
-    const int64_t stride = (int64_t)out.size() / cut.n_rows;
-    kernels.multiply(x.view(), product.view, finish, out.data(), stride, other ? other : out.data(), cut.n_rows, cut.first,
-                     cut.last);
+std::vector<float> multiply(const nc_kernels &kernels, Rows &x, const Product &product, bool add, Case cut, std::vector<float> out) {
+    kernels.multiply(x.view(), product.view, add, out.data(), {0, cut.n_rows}, {cut.first, cut.last});
+    return out;
+}
+
+// What comes into a feed-forward network, before it is settled; with room beside every row.
+std::vector<float> expand(const nc_kernels &kernels, Rows &x, const nc_layer &layer, int32_t activation, int64_t n_rows,
+                          std::vector<float> out, nc::Range blocks) {
+    kernels.expand(x.view(), layer, activation, {out.data(), (int64_t)out.size() / n_rows, {}}, {0, n_rows}, blocks);
     return out;
 }
 
@@ -49,9 +52,9 @@ std::vector<int64_t> integers(const Rows &x, const Product &product, int64_t n_r
 
 // With scales of 1 and no bias a result is the exact integer, rounded to float32 once.
 void check_exact(const nc_kernels &kernels, Rows &x, const Product &product, const std::vector<int64_t> &expected, Case cut) {
-    const int64_t n_out = product.view.n_out, stride = n_out + 16;
+    const int64_t n_out = product.view.n_out, stride = n_out;
     const std::vector<float> before(cut.n_rows * stride, kUntouched);
-    const std::vector<float> out = multiply(kernels, x, product, Finish::Plain, cut, before, nullptr);
+    const std::vector<float> out = multiply(kernels, x, product, false, cut, before);
     for (int64_t row = 0; row < cut.n_rows; ++row)
         for (int64_t c = 0; c < stride; ++c) {
             const bool asked = c >= cut.first * NC_PANEL && c < cut.last * NC_PANEL;
@@ -72,18 +75,6 @@ void check_sizes(const nc_kernels &kernels, int64_t n_in, const std::vector<int6
     const std::vector<int64_t> expected = integers(x, product, most);
     for (int64_t n_rows : row_counts)
         for (int64_t last = 1; last <= n_panels; ++last) check_exact(kernels, x, product, expected, {n_rows, 0, last});
-}
-
-double expected_finish(Finish finish, double y, double other) {
-    switch (finish) {
-        case Finish::Gelu: return reference::gelu(y);
-        case Finish::GeluTanh: return reference::gelu_tanh(y);
-        case Finish::Relu: return std::max(y, 0.0);
-        case Finish::Add: return y + other;
-        case Finish::Silu: return reference::silu(y);
-        case Finish::Times: return y * other;
-        default: return y;
-    }
 }
 
 }  // namespace
@@ -133,36 +124,79 @@ TEST("sums stay exact at the ends of every range") {
     }
 }
 
-TEST("every way to finish a product equals float64") {
-    Random random(4);
-    const int64_t n_in = 32, n_out = 144, n_rows = 13, stride = n_out + 16;
-    Product product(n_in, n_out);
-    product.fill([&](int64_t, int64_t) { return random.integer(-127, 127); });
-    product.bias = random.floats(n_out, -2, 2), product.view.bias = product.bias.data();
-    product.column_scale = random.floats(n_out, 1e-3f, 9e-3f), product.view.column_scale = product.column_scale.data();
-    Rows x = random_rows(kernels, random, n_rows, n_in);
-    for (float &scale : x.scale) scale = random.uniform(5e-3f, 3e-2f);
-    const std::vector<int64_t> sums = integers(x, product, n_rows);
-    const std::vector<float> other = random.floats(n_rows * stride, -4, 4);
-    for (Finish finish : {Finish::Plain, Finish::Gelu, Finish::GeluTanh, Finish::Relu, Finish::Silu, Finish::Add, Finish::Times}) {
-        const bool add = finish == Finish::Add;  // in place
-        const std::vector<float> out = multiply(kernels, x, product, finish, {n_rows, 1, 8},
-                                                add ? other : std::vector<float>(n_rows * stride, kUntouched), add ? nullptr : other.data());
-        for (int64_t row = 0; row < n_rows; ++row)
-            for (int64_t c = 0; c < stride; ++c) {
-                const int64_t at = row * stride + c;
-                if (c < NC_PANEL || c >= 8 * NC_PANEL) {
-                    CHECK(out[at] == (add ? other[at] : kUntouched), "(%ld, %ld) was written", row, c);
-                    continue;
-                }
-                const double scaled = (double)sums[row * n_out + c] * product.column_scale[c] * x.scale[row];
-                const double wanted = expected_finish(finish, scaled + product.bias[c], other[at]);
-                const double size = std::fabs(scaled) + std::fabs(product.bias[c]) + std::fabs(other[at]);
-                const double allowed = 1e-6 * size * std::max(1.0, (double)std::fabs(other[at])) + (finish == Finish::Gelu ? 7e-5 : 0);
-                CHECK(std::fabs(out[at] - wanted) <= allowed, "finish %d, (%ld, %ld): %.9g, expected %.9g", (int)finish, row, c,
-                      out[at], wanted);
-            }
+namespace {
+
+struct Finished {
+    Finished(const nc_kernels &kernels, Random &random)
+        : product(n_in, n_out), gate(n_in, n_out), x(random_rows(kernels, random, n_rows, n_in)) {
+        for (Product *each : {&product, &gate}) {
+            each->fill([&](int64_t, int64_t) { return random.integer(-127, 127); });
+            each->bias = random.floats(n_out, -2, 2), each->view.bias = each->bias.data();
+            each->column_scale = random.floats(n_out, 1e-3f, 9e-3f), each->view.column_scale = each->column_scale.data();
+        }
+        for (float &scale : x.scale) scale = random.uniform(5e-3f, 3e-2f);
     }
+
+    // A result without what is done to it.
+    Doubles results(const Product &of) const {
+        const std::vector<int64_t> sums = integers(x, of, n_rows);
+        Doubles all(sums.size());
+        for (size_t i = 0; i < all.size(); ++i)
+            all[i] = (double)sums[i] * of.column_scale[i % n_out] * x.scale[i / n_out] + of.bias[i % n_out];
+        return all;
+    }
+
+    static constexpr int64_t n_in = 32, n_out = 144, n_rows = 13;
+    Product product, gate;
+    Rows x;
+};
+
+}  // namespace
+
+TEST("plain and added products equal float64") {
+    Random random(4);
+    Finished with(kernels, random);
+    const Doubles expected = with.results(with.product);
+    const std::vector<float> other = random.floats(with.n_rows * with.n_out, -4, 4);
+    for (bool add : {false, true}) {
+        const std::vector<float> out = multiply(kernels, with.x, with.product, add, {with.n_rows, 1, 8}, other);
+        for (int64_t i = 0; i < with.n_rows * with.n_out; ++i) {
+            const int64_t c = i % with.n_out;
+            const double wanted = expected[i] + (add ? other[i] : 0), size = std::fabs(expected[i]) + 6;
+            if (c < NC_PANEL || c >= 8 * NC_PANEL)
+                CHECK(out[i] == other[i], "%ld was written", i);
+            else
+                CHECK(std::fabs(out[i] - wanted) <= 1e-6 * size, "%ld: %.9g, expected %.9g", i, out[i], wanted);
+        }
+    }
+}
+
+TEST("activations and gates of a feed-forward network equal float64") {
+    Random random(6);
+    Finished with(kernels, random);
+    const int64_t n_rows = with.n_rows, n_out = with.n_out, stride = n_out + 16;
+    const Doubles up = with.results(with.product), gate = with.results(with.gate);
+    for (int32_t activation : {NC_GELU, NC_GELU_TANH, NC_RELU, NC_SILU})
+        for (bool gated : {false, true}) {
+            nc_layer layer{};
+            layer.up = with.product.view;
+            if (gated) layer.gate = with.gate.view;
+            const std::vector<float> out =
+                expand(kernels, with.x, layer, activation, n_rows, std::vector<float>(n_rows * stride, kUntouched), {0, 2});
+            for (int64_t row = 0; row < n_rows; ++row)
+                for (int64_t c = 0; c < stride; ++c) {
+                    const double got = out[row * stride + c];
+                    if (c >= n_out) {
+                        CHECK(got == kUntouched, "(%ld, %ld) was written", row, c);
+                        continue;
+                    }
+                    const int64_t i = row * n_out + c;
+                    const double wanted = gated ? reference::activate(activation, gate[i]) * up[i] : reference::activate(activation, up[i]);
+                    const double allowed = 7e-5 * (gated ? 1 + std::fabs(up[i]) : 1) + 2e-6 * (std::fabs(wanted) + std::fabs(gate[i]));
+                    CHECK(std::fabs(got - wanted) <= allowed, "activation %d, (%ld, %ld): %.9g, expected %.9g", activation, row, c, got,
+                          wanted);
+                }
+        }
 }
 
 TEST("scales and biases of any value do not crash a product") {
@@ -173,10 +207,13 @@ TEST("scales and biases of any value do not crash a product") {
     Rows x = random_rows(kernels, random, 7, 16);
     for (size_t i = 0; i < 48; ++i) product.column_scale[i] = values[i % 7], product.bias[i] = values[i / 7 % 7];
     for (size_t row = 0; row < 7; ++row) x.scale[row] = values[row];
-    for (Finish finish : {Finish::Plain, Finish::Gelu, Finish::GeluTanh, Finish::Relu, Finish::Silu, Finish::Add, Finish::Times}) {
-        const std::vector<float> out = multiply(kernels, x, product, finish, {7, 0, 3}, std::vector<float>(7 * 48), nullptr);
-        CHECK(out.size() == 7 * 48, "sizes");
+    for (bool add : {false, true}) {
+        const std::vector<float> out = multiply(kernels, x, product, add, {7, 0, 3}, std::vector<float>(7 * 48));
         // Row 0 has scale 0, columns 7 to 13 bias 0 (minus for 14 on) and every scale: where that is finite, the sum is 0.
-        if (finish != Finish::Add) CHECK(out[0] == 0, "finish %d: %g", (int)finish, out[0]);
+        CHECK(out[0] == 0, "%g", out[0]);
     }
+    nc_layer layer{};
+    layer.up = product.view;
+    for (int32_t activation : {NC_GELU, NC_GELU_TANH, NC_RELU, NC_SILU})
+        CHECK(expand(kernels, x, layer, activation, 7, std::vector<float>(7 * 48), {0, 1})[0] == 0, "activation %d", activation);
 }

@@ -14,11 +14,11 @@ namespace {
 constexpr int N_STEPS = NC_HIGHEST - NC_LOWEST;
 constexpr float kInfinity = std::numeric_limits<float>::infinity(), kNaN = std::numeric_limits<float>::quiet_NaN();
 
-Rows quantize(const nc_kernels &kernels, const std::vector<float> &x, int64_t n, int64_t stride) {
+Rows quantize(const nc_kernels &kernels, std::vector<float> x, int64_t n, int64_t stride) {
     const int64_t n_rows = (int64_t)x.size() / n;
     std::vector<float> scratch(n);
     Rows rows(kernels, n_rows, stride);
-    kernels.quantize(x.data(), scratch.data(), rows.view(), n, 0, n_rows);
+    kernels.prepare(x.data(), {}, {}, scratch.data(), rows.view(), n, {0, n_rows});
     return rows;
 }
 
@@ -111,13 +111,13 @@ TEST("a row of zeros, of one sign, and of denormal numbers") {
 TEST("only the rows that were asked for are written") {
     Random random(2);
     const int64_t n = 48, n_rows = 7;
-    const std::vector<float> x = random.floats(n * n_rows, -1, 1);
+    std::vector<float> x = random.floats(n * n_rows, -1, 1);
     std::vector<float> scratch(n);
     Rows rows(kernels, n_rows, n);
     rows.scale.assign(n_rows, -7);
     for (int64_t row = 0; row < n_rows; ++row)
         for (int64_t i = 0; i < n; ++i) rows.set(row, i, -77);
-    kernels.quantize(x.data(), scratch.data(), rows.view(), n, 2, 5);
+    kernels.prepare(x.data(), {}, {}, scratch.data(), rows.view(), n, {2, 5});
     for (int64_t row = 0; row < n_rows; ++row) {
         const bool asked = row >= 2 && row < 5;
         CHECK((rows.scale[row] != -7) == asked, "row %ld", row);

@@ -10,22 +10,22 @@
 
 namespace {
 
-// Every thread writes its part in each step and reads its neighbour's of the step before.
+// Every piece of a step writes its number and reads its neighbour's of the step before.
 void run_steps(nc_team &team, int n_steps) {
-    const int n = team.size();
+    const int n = 3 * team.size();
     const nc::Taken taken(&team);
     if (!CHECK(taken.team(), "the team is somebody else's")) return;
-    std::vector<int> value(n), seen(n);
-    team.run([&](int index) {
-        for (int step = 1; step <= n_steps; ++step) {
-            value[index] = step;
-            team.meet();
-            seen[index] += value[(index + 1) % n] == step;
-            team.meet();
-        }
-    });
-    for (int index = 0; index < n; ++index)
-        CHECK(seen[index] == n_steps, "%d threads: thread %d saw %d of %d steps", n, index, seen[index], n_steps);
+    std::vector<int> value(n), seen(n), threads(n);
+    for (int step = 1; step <= n_steps; ++step) {
+        const auto write = [&](int piece, int thread) { value[piece] = step, threads[piece] = thread; };
+        const auto read = [&](int piece, int) { seen[piece] += value[(piece + 1) % n] == step; };
+        team.share(n, write);
+        team.share(n, read);
+    }
+    for (int piece = 0; piece < n; ++piece) {
+        CHECK(seen[piece] == n_steps, "%d threads: piece %d saw %d of %d steps", team.size(), piece, seen[piece], n_steps);
+        CHECK(threads[piece] >= 0 && threads[piece] < team.size(), "thread %d", threads[piece]);
+    }
 }
 
 // The exit code of a forked child that ran a function; -1 if it had to be ended.
@@ -54,14 +54,18 @@ TEST("teams start and stop, used or not") {
         }
 }
 
-TEST("every thread runs every job once, through thousands of short runs") {
+TEST("every piece runs once, through thousands of short steps") {
     nc_team team(3);
-    std::atomic<int> runs[3] = {};
+    std::atomic<int> runs[7] = {};
+    const auto count = [&](int piece, int) { ++runs[piece]; };
     for (int round = 0; round < 2000; ++round) {
         const nc::Taken taken(&team);
-        team.run([&](int index) { ++runs[index]; });
+        team.share(round % 7 + 1, count);
     }
-    for (int index = 0; index < 3; ++index) CHECK(runs[index] == 2000, "thread %d ran %d jobs", index, runs[index].load());
+    for (int piece = 0; piece < 7; ++piece) {
+        const int expected = 2000 / 7 * (7 - piece) + std::max(0, 2000 % 7 - piece);
+        CHECK(runs[piece] == expected, "piece %d ran %d times, expected %d", piece, runs[piece].load(), expected);
+    }
 }
 
 TEST("threads that slept between two runs wake up") {
@@ -72,7 +76,7 @@ TEST("threads that slept between two runs wake up") {
     }
 }
 
-TEST("no thread is in a step before all have left the one before, with more threads than cores") {
+TEST("no piece of a step begins before all have ended of the one before, with more threads than cores") {
     for (int n : {2, 3, 5, 16}) {
         nc_team team(n);
         run_steps(team, n > 4 ? 30 : 500);
@@ -96,7 +100,8 @@ TEST("a team is one caller's at a time, and nobody waits for it") {
                 const nc::Taken taken(&team);
                 if (!taken.team()) continue;
                 n_together += ++n_inside > 1;
-                team.run([](int) {});
+                const auto nothing = [](int, int) {};
+                team.share(4, nothing);
                 --n_inside, ++n_taken;
             }
         });
@@ -110,7 +115,8 @@ TEST("stopping waits for who has the team, and nobody has it afterwards") {
     std::thread caller([&] {
         const nc::Taken taken(&team);
         is_taken = true;
-        team.run([](int) { std::this_thread::sleep_for(std::chrono::milliseconds(20)); });
+        const auto wait = [](int, int) { std::this_thread::sleep_for(std::chrono::milliseconds(20)); };
+        team.share(2, wait);
         is_given_back = true;
     });
     while (!is_taken) std::this_thread::yield();

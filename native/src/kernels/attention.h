@@ -1,12 +1,28 @@
 // Attention of one head over one text, in fp32: softmax(q k^T + bias) v. Queries come scaled.
 //
-// kScoreRows queries share each pass over the keys, so that scores stay in the first cache and keys are not read again for
+// SCORE_ROWS queries share each pass over the keys, so that scores stay in the first cache and keys are not read again for
 // every query. Keys that none of them sees are left out.
 #pragma once
 
 #include "rows.h"
 
 namespace {
+
+constexpr int64_t SCORE_ROWS = 12;  // queries that share a pass over the keys
+
+// Keys of one component side by side, in an odd number of cache lines: at a power of two, all of a key's components would fall
+// into one set of a cache.
+constexpr int64_t key_stride(int64_t n_tokens) { return (nc::round_up(n_tokens, LANES) / LANES | 1) * LANES; }
+
+int64_t attention_bytes(const nc_attention &layer, int64_t longest) {
+    const int64_t padded = key_stride(longest);
+    return (3 * padded * layer.head_size + SCORE_ROWS * padded) * (int64_t)sizeof(float);  // queries, keys, values; scores
+}
+
+// Queries, keys and values as the product gives them, [tokens][its columns].
+int64_t heads_bytes(const nc_attention &layer, int64_t n_tokens, int64_t) {
+    return n_tokens * layer.qkv.n_out * (int64_t)sizeof(float);
+}
 
 constexpr int BLOCK_ROWS = 6;
 constexpr int BLOCK_VECTORS = 2;
@@ -82,22 +98,23 @@ struct Head {
     float *queries;  // [tokens][size]
     float *keys;     // [size][padded], transposed
     float *values;   // [tokens][size]
-    float *scores;   // [kScoreRows][padded]
+    float *scores;   // [SCORE_ROWS][padded]
     int64_t padded;
 };
 
 // The head's own rows one after the other. Keys past the text's end are 0; their scores are overwritten before use.
 Head gather(const nc::Attention &task) {
     const nc_attention &layer = task.layer;
-    const int64_t n = task.n_tokens, size = layer.head_size, padded = nc::key_stride(n);
+    const int64_t n = task.n_tokens(), size = layer.head_size, padded = key_stride(n);
     const int64_t stride = (layer.n_heads + 2 * (int64_t)layer.n_key_heads) * size;
     const int64_t key_head = task.head / (layer.n_heads / layer.n_key_heads);
-    Head head{task.scratch, nullptr, nullptr, nullptr, padded};
+    const float *qkv = (const float *)task.heads + task.start() * stride;
+    Head head{(float *)task.scratch, nullptr, nullptr, nullptr, padded};
     head.keys = head.queries + n * size;
     head.values = head.keys + padded * size;
     head.scores = head.values + n * size;
     for (int64_t token = 0; token < n; ++token) {
-        const float *row = task.qkv + token * stride, *key_row = row + (layer.n_heads + key_head) * size;
+        const float *row = qkv + token * stride, *key_row = row + (layer.n_heads + key_head) * size;
         place_row(task, layer.query_norm, row + task.head * size, head.queries + token * size, token);
         float *key = head.values + token * size;  // the value comes into this place below
         place_row(task, layer.key_norm, key_row, key, token);
@@ -119,7 +136,7 @@ struct Span {
 
 // The keys that a query sees.
 inline Span seen_by(const nc::Attention &task, int64_t query) {
-    const int64_t window = task.layer.window, n = task.n_tokens;
+    const int64_t window = task.layer.window, n = task.n_tokens();
     const int64_t last = task.layer.causal ? query + 1 : n;
     if (window == NC_UNBOUNDED) return {0, last};
     return {query > window ? query - window : 0, last - query - 1 > window ? query + window + 1 : last};
@@ -157,26 +174,26 @@ inline const float *bias_of(const nc::Attention &task, int64_t query) {
 }
 
 void attend(const nc::Attention &task) {
-    const int64_t n = task.n_tokens, size = task.layer.head_size, stride = task.layer.n_heads * size;
+    const int64_t size = task.layer.head_size;
     const Head head = gather(task);
-    for (int64_t first = 0; first < n; first += nc::kScoreRows) {
-        const int64_t rows = n - first < nc::kScoreRows ? n - first : nc::kScoreRows;
+    for (int64_t first = task.queries.first; first < task.queries.last; first += SCORE_ROWS) {
+        const int64_t rows = task.queries.last - first < SCORE_ROWS ? task.queries.last - first : SCORE_ROWS;
         // What any of these queries sees, as columns of scores.
         const Span whole{seen_by(task, first).first / LANES * LANES, seen_by(task, first + rows - 1).last};
         multiply_floats(rows, nc::round_up(whole.last - whole.first, LANES), size, head.queries + first * size, size,
                         head.keys + whole.first, head.padded, head.scores, head.padded);
-        float inverse[nc::kScoreRows];
+        float inverse[SCORE_ROWS];
         for (int64_t r = 0; r < rows; ++r) {
             float *scores = head.scores + r * head.padded;
             if (task.model.distance_bias)
                 add_bias(scores, bias_of(task, first + r) + whole.first, whole.last - whole.first);
             inverse[r] = exponentiate(scores, seen_by(task, first + r), whole);
         }
-        float *out = task.out + first * stride + task.head * size;
+        float *out = task.out + (first - task.queries.first) * task.out_stride;
         multiply_floats(rows, size, whole.last - whole.first, head.scores, head.padded, head.values + whole.first * size, size,
-                        out, stride);
+                        out, task.out_stride);
         for (int64_t r = 0; r < rows; ++r)
-            for (int64_t i = 0; i < size; ++i) out[r * stride + i] *= inverse[r];
+            for (int64_t i = 0; i < size; ++i) out[r * task.out_stride + i] *= inverse[r];
     }
 }
 

@@ -9,6 +9,9 @@
 
 namespace {
 
+// What happens to a product's result before it is stored.
+enum class Finish { Plain, Gelu, GeluTanh, Relu, Silu, Add, Times };
+
 constexpr int ROWS = Dot::ROWS, STEPS = Dot::STEPS;
 constexpr int64_t TILE_COLUMNS = Dot::VECTORS * LANES;
 constexpr int VECTORS_PER_PANEL = NC_PANEL / LANES;
@@ -87,31 +90,31 @@ inline void finish_row(const int32_t *sums, const nc_product &product, int64_t c
     }
 }
 
-void finish_row(nc::Finish finish, const int32_t *sums, const nc_product &product, int64_t column, int n, float scale,
+void finish_row(Finish finish, const int32_t *sums, const nc_product &product, int64_t column, int n, float scale,
                 int32_t zero, float *out, const float *other) {
     const auto run = [&](auto store_result) { finish_row(sums, product, column, n, scale, zero, store_result); };
     switch (finish) {
-        case nc::Finish::Plain: return run([&](int c, F y) { store(out + c, y); });
-        case nc::Finish::Gelu: return run([&](int c, F y) { store(out + c, gelu(y)); });
-        case nc::Finish::GeluTanh: return run([&](int c, F y) { store(out + c, gelu_tanh(y)); });
-        case nc::Finish::Relu: return run([&](int c, F y) { store(out + c, larger(y, F{})); });
-        case nc::Finish::Silu: return run([&](int c, F y) { store(out + c, silu(y)); });
-        case nc::Finish::Add: return run([&](int c, F y) { store(out + c, y + load(other + c)); });
-        case nc::Finish::Times: return run([&](int c, F y) { store(out + c, y * load(other + c)); });
+        case Finish::Plain: return run([&](int c, F y) { store(out + c, y); });
+        case Finish::Gelu: return run([&](int c, F y) { store(out + c, gelu(y)); });
+        case Finish::GeluTanh: return run([&](int c, F y) { store(out + c, gelu_tanh(y)); });
+        case Finish::Relu: return run([&](int c, F y) { store(out + c, larger(y, F{})); });
+        case Finish::Silu: return run([&](int c, F y) { store(out + c, silu(y)); });
+        case Finish::Add: return run([&](int c, F y) { store(out + c, y + load(other + c)); });
+        case Finish::Times: return run([&](int c, F y) { store(out + c, y * load(other + c)); });
     }
 }
 
-// All rows by `n` columns from `column` on; at most TILE_COLUMNS.
-void multiply_columns(const nc::Quantized &x, const nc_product &product, nc::Finish finish, float *out, int64_t out_stride,
-                      const float *other, int64_t n_rows, int64_t column, int n) {
+// Rows by `n` columns from `column` on; at most TILE_COLUMNS.
+void multiply_columns(const nc::Rows &x, const nc_product &product, Finish finish, float *out, int64_t out_stride,
+                      const float *other, nc::Range rows, int64_t column, int n) {
     alignas(64) int32_t start[TILE_COLUMNS], sums[ROWS * TILE_COLUMNS];
     for (int c = 0; c < n; ++c) start[c] = -Dot::OFFSET * product.column_sum[column + c];
-    const int8_t *weight = product.weight + column * product.n_in;
+    const int8_t *weight = (const int8_t *)product.weight + column * product.n_in;
     const int64_t panel_stride = (int64_t)NC_PANEL * product.n_in;
-    for (int64_t row = 0; row < n_rows; row += ROWS) {
-        const int rows = n_rows - row < ROWS ? n_rows - row : ROWS;
-        tile_of(rows, n / LANES)(x.values + row * x.stride, x.stride, weight, panel_stride, product.n_in / NC_GROUP, start, sums);
-        for (int r = 0; r < rows; ++r) {
+    for (int64_t row = rows.first; row < rows.last; row += ROWS) {
+        const int height = rows.last - row < ROWS ? rows.last - row : ROWS;
+        tile_of(height, n / LANES)(x.row<uint8_t>(row), x.stride, weight, panel_stride, product.n_in / NC_GROUP, start, sums);
+        for (int r = 0; r < height; ++r) {
             const int64_t at = (row + r) * out_stride + column;
             finish_row(finish, sums + r * TILE_COLUMNS, product, column, n, x.scale[row + r], x.zero[row + r], out + at,
                        other + at);
@@ -119,13 +122,35 @@ void multiply_columns(const nc::Quantized &x, const nc_product &product, nc::Fin
     }
 }
 
-void multiply(nc::Quantized x, const nc_product &product, nc::Finish finish, float *out, int64_t out_stride,
-              const float *other, int64_t n_rows, int64_t first, int64_t last) {
-    const int64_t end = last * NC_PANEL;
-    for (int64_t column = first * NC_PANEL; column < end; column += TILE_COLUMNS) {
-        const int n = end - column < TILE_COLUMNS ? end - column : TILE_COLUMNS;
-        multiply_columns(x, product, finish, out, out_stride, other, n_rows, column, n);
+void multiply(const nc::Rows &x, const nc_product &product, Finish finish, float *out, int64_t out_stride, const float *other,
+              nc::Range rows, nc::Range columns) {
+    for (int64_t column = columns.first; column < columns.last; column += TILE_COLUMNS) {
+        const int n = columns.last - column < TILE_COLUMNS ? columns.last - column : TILE_COLUMNS;
+        multiply_columns(x, product, finish, out, out_stride, other, rows, column, n);
     }
+}
+
+void multiply(const nc::Rows &x, const nc_product &product, bool add, float *out, nc::Range rows, nc::Range panels) {
+    multiply(x, product, add ? Finish::Add : Finish::Plain, out, product.n_out, out, rows,
+             {panels.first * NC_PANEL, panels.last * NC_PANEL});
+}
+
+inline Finish finish_of(int32_t activation) {
+    switch (activation) {
+        case NC_GELU_TANH: return Finish::GeluTanh;
+        case NC_RELU: return Finish::Relu;
+        case NC_SILU: return Finish::Silu;
+        default: return Finish::Gelu;
+    }
+}
+
+// See nc_kernels.
+void expand(const nc::Rows &x, const nc_layer &layer, int32_t activation, const nc::Wide &wide, nc::Range rows, nc::Range blocks) {
+    const int64_t last = blocks.last * NC_BLOCK;
+    const nc::Range columns{blocks.first * NC_BLOCK, last < layer.up.n_out ? last : layer.up.n_out};
+    const nc_product &first = layer.gate.weight ? layer.gate : layer.up;
+    multiply(x, first, finish_of(activation), wide.values, wide.stride, wide.values, rows, columns);
+    if (layer.gate.weight) multiply(x, layer.up, Finish::Times, wide.values, wide.stride, wide.values, rows, columns);
 }
 
 }  // namespace

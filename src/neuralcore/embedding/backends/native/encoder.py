@@ -115,27 +115,30 @@ class NativeEncoder:
             return []
         lengths = lengths[rows]
         n_tokens, longest = int(lengths.sum()), int(lengths.max())
-        if not self._fits(native, longest, longest):
+        if not self._fits(native, longest, 1, longest):
             reason = f"max_memory_bytes={self._room and self._room.n_bytes} is too low for it"
             raise OutOfMemory(1, longest, reason=reason)
         is_little = len(rows) < n_threads and n_tokens < _TINY_TOKENS * n_threads
-        if is_little and self._fits(native, n_tokens, longest):
+        if is_little and self._fits(native, n_tokens, len(rows), longest):
             return [rows]  # by all threads together
         budget = self.budget_tokens
         if n_threads > 1:
             budget = min(budget, even_budget(lengths, n_threads, tiny=_TINY_TOKENS))
-        while budget > 1 and not self._fits(native, max(budget, longest), longest, n_runs=n_threads):
+        while budget > 1 and not self._fits(native, max(budget, longest), budget, longest, n_runs=n_threads):
             budget //= 2  # until all threads find room, or each text runs alone
         return [rows[group] for group in plan(lengths, budget)]
 
-    def _fits(self, native: NativeModel, n_tokens: int, longest: int, *, n_runs: int = 1) -> bool:
-        return self._room is None or n_runs * native.workspace_bytes(n_tokens, longest, 1) <= self._room.n_bytes
+    def _fits(self, native: NativeModel, n_tokens: int, n_texts: int, longest: int, *, n_runs: int = 1) -> bool:
+        if self._room is None:
+            return True
+        return n_runs * native.workspace_bytes(n_tokens, n_texts, longest, 1) <= self._room.n_bytes
 
     def _run(self, native: NativeModel, tokens: TokenBatch, team: Team | None) -> Vectors:
         longest = int(tokens.lengths.max())
-        n_bytes = native.workspace_bytes(len(tokens.ids), longest, team.n_threads if team else 1)
+        sizes = len(tokens.ids), len(tokens), longest
+        n_bytes = native.workspace_bytes(*sizes, team.n_threads if team else 1)
         if self._room and n_bytes > self._room.n_bytes:  # of more threads: one alone fits, as was planned
-            n_bytes, team = native.workspace_bytes(len(tokens.ids), longest, 1), None
+            n_bytes, team = native.workspace_bytes(*sizes, 1), None
         positions = position_ids(tokens.ids, tokens.offsets, native.pad_position)
         with self._room.hold(n_bytes) if self._room else nullcontext():
             try:

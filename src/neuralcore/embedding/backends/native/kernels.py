@@ -22,7 +22,7 @@ from ...errors import InferenceError, ProviderUnavailable
 from ...types import TokenBatch, Vectors
 from .format import ACTIVATIONS, DENSE_ACTIVATIONS
 
-_ABI_VERSION = 4
+_ABI_VERSION = 5
 _PORTABLE = "scalar"  # for tests: ONNX Runtime's INT8 is faster
 _ALIGNMENT = 64
 _FILES = ("libneuralcore.so", "libneuralcore.dylib")
@@ -37,6 +37,7 @@ _POOLINGS: Mapping[str, int] = {
     "mean_sqrt_len": 5,
 }
 _UNBOUNDED = -1
+_INT8 = 0  # of `nc_precision`
 
 _Bytes, _Ints, _Floats, _Longs = POINTER(c_int8), POINTER(c_int32), POINTER(c_float), POINTER(c_int64)
 _POINTERS: Mapping[str, Any] = {"int8": _Bytes, "int32": _Ints, "float32": _Floats, "int64": _Longs}
@@ -99,7 +100,7 @@ class _Model(Structure):
         ("dense", POINTER(_Dense)),
         ("epsilon", c_float),
         *((name, c_int32) for name in ("n_layers", "n_poolings", "n_dense", "hidden", "max_positions")),
-        *((name, c_int32) for name in ("norm", "activation", "normalize")),
+        *((name, c_int32) for name in ("norm", "activation", "normalize", "word_precision")),
     )
 
 
@@ -196,6 +197,7 @@ class NativeModel:
             norm=_NORMS.index(about["norm"]),
             activation=ACTIVATIONS.index(about["activation"]),
             normalize=config.normalize,
+            word_precision=_INT8,
         )
 
     def _layer(self, number: int, attention: Mapping[str, Any]) -> _Layer:
@@ -252,11 +254,12 @@ class NativeModel:
     def _pointer(self, name: str) -> Any:
         return _pointer_to(self._tensors[name]) if name in self._tensors else None
 
-    def workspace_bytes(self, n_tokens: int, longest: int, n_threads: int) -> int:
+    def workspace_bytes(self, n_tokens: int, n_texts: int, longest: int, n_threads: int) -> int:
         """Working memory of a run."""
         library = _library()
         assert library is not None
-        return int(library.nc_workspace_bytes(ctypes.byref(self._model), n_tokens, longest, n_threads)) + _ALIGNMENT
+        model = ctypes.byref(self._model)
+        return int(library.nc_workspace_bytes(self._kernels, model, n_tokens, n_texts, longest, n_threads)) + _ALIGNMENT
 
     def encode(
         self, tokens: TokenBatch, positions: NDArray[np.int32], workspace: NDArray[np.uint8], team: Team | None = None
@@ -335,8 +338,8 @@ def _library() -> Any:
     if library.nc_abi_version() != _ABI_VERSION:
         return None
     library.nc_compiled.restype = c_char_p
-    library.nc_find.argtypes, library.nc_find.restype = [c_char_p], c_void_p
-    library.nc_workspace_bytes.argtypes = [POINTER(_Model), c_int64, c_int64, c_int32]
+    library.nc_find.argtypes, library.nc_find.restype = [c_char_p, c_int32], c_void_p
+    library.nc_workspace_bytes.argtypes = [c_void_p, POINTER(_Model), c_int64, c_int64, c_int64, c_int32]
     library.nc_workspace_bytes.restype = c_size_t
     library.nc_make_team.argtypes, library.nc_make_team.restype = [c_int32], c_void_p
     library.nc_stop_team.argtypes, library.nc_stop_team.restype = [c_void_p], None
@@ -356,7 +359,7 @@ def _library_path() -> Path | None:
 
 def _find(isa: str) -> Any:
     library = _library()
-    return library.nc_find(isa.encode()) if library else None
+    return library.nc_find(isa.encode(), _INT8) if library else None
 
 
 def _array(kind: Any, items: Iterable[Any]) -> Any:
