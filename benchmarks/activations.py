@@ -15,7 +15,7 @@ import numpy as np
 from neuralcore.embedding.backends.onnx.quantize.activations import Calibration
 from neuralcore.embedding.backends.onnx.quantize.fp16 import find_largest
 from neuralcore.embedding.backends.onnx.quantize.model import Model
-from neuralcore.embedding.precision.variants import LONGEST_SAMPLE
+from neuralcore.embedding.precision.graphs import LONGEST_SAMPLE, ensure_graph
 from neuralcore.embedding.samples import calibration_texts
 from neuralcore.embedding.store import make_store
 from neuralcore.embedding.tokenizer import Tokenizer
@@ -50,10 +50,12 @@ def _parse_args() -> argparse.Namespace:
 
 
 def _largest(model: str, texts: Sequence[str]) -> dict[str, float]:
-    manifest = make_store().ensure(model)
-    tokens = Tokenizer(manifest.tokenizer_path, max_tokens=LONGEST_SAMPLE).encode(texts)
+    store = make_store()
+    source = store.ensure(model)
+    graph = ensure_graph(store, source)
+    tokens = Tokenizer(source.tokenizer_path, max_tokens=LONGEST_SAMPLE).encode(texts)
     with tempfile.TemporaryDirectory() as folder:
-        return dict(find_largest(Model(manifest.model_path), Calibration(tokens, Path(folder))))
+        return dict(find_largest(Model(graph.model_path), Calibration(tokens, Path(folder))))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ import json
 import os
 import shutil
 from pathlib import Path
-from unittest.mock import patch
 
 from neuralcore.embedding import ModelConfig, Precision
+from neuralcore.embedding.precision.graphs import ensure_graph
 from neuralcore.embedding.precision.variants import ensure_variant
 from neuralcore.embedding.store import Manifest, make_store
 from neuralcore.embedding.store.folder import ModelFolder, write_config
@@ -58,18 +58,12 @@ def prepare(source: Path, folder: Path, cache: Path, config: ModelConfig | None,
             raise SystemExit(f"{source.name} has no modules.json: pass the whole folder sentence-transformers loads.")
         write_config(config, folder)
     _set_limit(folder)
-    manifest = make_store(cache, offline=True).ensure(folder)
-    _copy_graph(manifest, folder / "onnx")
-    if int8:
-        _make_int8(cache, manifest)
-
-
-def _make_int8(cache: Path, manifest: Manifest) -> None:
-    """For the native kernels and for ONNX Runtime."""
     store = make_store(cache, offline=True)
-    ensure_variant(store, manifest, Precision.INT8)
-    with patch.dict(os.environ, NEURALCORE_ISA="none"):
-        ensure_variant(store, manifest, Precision.INT8)
+    made = store.ensure(folder)
+    _copy_graph(ensure_graph(store, made), folder / "onnx")
+    for precision in (Precision.FP32, *([Precision.INT8] if int8 else [])):
+        for backend in ("auto", "onnxruntime"):
+            ensure_variant(store, made, precision, backend=backend)
 
 
 def _set_limit(folder: Path) -> None:

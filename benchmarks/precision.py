@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from neuralcore.embedding import EmbeddingEngine, EmbeddingError, quantize_model
 from neuralcore.embedding.pooling import normalize
+from neuralcore.embedding.precision.graphs import ensure_graph
 from neuralcore.embedding.store import make_store
 from neuralcore.embedding.types import Precision, Vectors
 
@@ -100,10 +101,11 @@ def _load(model: str, precision: Precision) -> EmbeddingEngine:
         return EmbeddingEngine.from_pretrained(model, precision=precision)
     except EmbeddingError as error:
         print(f"{precision} is refused: {error}")
-    manifest = make_store().ensure(model)
+    store = make_store()
+    source = store.ensure(model)
     path = Path(tempfile.mkdtemp(prefix="benchmarks-")) / "model.onnx"
-    quantize_model(manifest.model_path, path, precision, tokenizer_path=manifest.tokenizer_path)
-    return EmbeddingEngine(path, manifest.tokenizer_path, manifest.config)
+    quantize_model(ensure_graph(store, source).model_path, path, precision, tokenizer_path=source.tokenizer_path)
+    return EmbeddingEngine(path, source.tokenizer_path, source.config)
 
 
 def _read_stsb(path: Path) -> tuple[list[tuple[str, str]], NDArray[np.float64]]:

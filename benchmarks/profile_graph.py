@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from neuralcore.embedding import Precision
 from neuralcore.embedding.backends.onnx import session
-from neuralcore.embedding.precision.variants import ensure_variant
+from neuralcore.embedding.precision.graphs import ensure_graph
 from neuralcore.embedding.store import make_store
 from neuralcore.embedding.store.folder import ModelFolder
 
@@ -62,8 +62,7 @@ def _parse_args() -> argparse.Namespace:
 
 def _path(model: str, precision: Precision) -> Path:
     store = make_store()
-    manifest = store.ensure(model)
-    return manifest.model_path if precision is Precision.FP32 else ensure_variant(store, manifest, precision).model_path
+    return ensure_graph(store, store.ensure(model), precision).model_path
 
 
 def _shape(text: str) -> tuple[int, int]:

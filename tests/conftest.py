@@ -8,7 +8,9 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 
 from neuralcore.embedding import EmbeddingEngine
+from neuralcore.embedding.precision.variants import ensure_variant
 from neuralcore.embedding.store import make_store
+from neuralcore.embedding.types import Precision
 from tests import tiny_model
 
 MINILM, MPNET = "all-MiniLM-L6-v2", "all-mpnet-base-v2"
@@ -32,7 +34,7 @@ def _no_settings_of_the_user():
 def minilm_cache() -> Path:
     """A cache folder in which all-MiniLM-L6-v2 is ready."""
     store = make_store()
-    store.ensure(MINILM)
+    ensure_variant(store, store.ensure(MINILM), Precision.FP32)
     return store.cache
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from neuralcore.embedding import EmbeddingEngine, ModelConfig, ModelCorrupt, PoolingStrategy, UnsupportedModel
 from neuralcore.embedding.documents import Document
 from neuralcore.embedding.families.positions import count_positions
-from neuralcore.embedding.store.folder import FOLDER_VERSION, ModelFolder, write_config
+from neuralcore.embedding.store.folder import ModelFolder, write_config
+from neuralcore.embedding.store.manifest import FOLDER_VERSION
 from tests import tiny_model
 from tests.altered_folders import steps
 
@@ -288,7 +289,7 @@ def test_encoder_whose_folder_is_missing_is_refused(tmp_path):
 def test_configuration_that_an_older_version_read_and_cached_is_read_again(tmp_path):
     folder, cache = tiny_model.write(tmp_path / "tiny", pooling=OLD_FALSE), tmp_path / "cache"
     EmbeddingEngine.from_pretrained(folder, cache_dir=cache).close()
-    path = next(cache.rglob("manifest.json"))
+    path = next(cache.rglob("source/manifest.json"))
     manifest = json.loads(path.read_text())
     assert manifest["source"].pop("read_by") == FOLDER_VERSION
     path.write_text(json.dumps({**manifest, "config": {**manifest["config"], "pooling": "cls"}}))

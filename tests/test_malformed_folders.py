@@ -104,6 +104,7 @@ def test_file_that_this_account_may_not_read_is_not_called_damaged(tmp_path, nam
 import os, sys
 from pathlib import Path
 import neuralcore.embedding.engine, neuralcore.embedding.backends.onnx.write.graph
+import neuralcore.embedding.store.preparation, neuralcore.embedding.precision.packing, filelock
 from neuralcore.embedding import EmbeddingEngine, ModelUnavailable
 cache = Path(sys.argv[2])
 cache.mkdir()

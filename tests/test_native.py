@@ -36,7 +36,7 @@ from neuralcore.embedding.config import Dense
 from neuralcore.embedding.families.forward import run
 from neuralcore.embedding.families.stack import DenseStep, Linear
 from neuralcore.embedding.pooling import normalize, pool
-from neuralcore.embedding.precision import packed as packed_module
+from neuralcore.embedding.precision import packing
 from neuralcore.embedding.types import TokenBatch
 from tests import checkpoints, tiny_model
 from tests.golden import hidden_states
@@ -347,7 +347,7 @@ def test_packed_file_is_found_again_when_its_checkpoint_is_gone(tmp_path, monkey
 
 
 def path_of_tokenizer(engine) -> Path:
-    return engine._model_path.with_name("tokenizer.json")
+    return engine._model_path.parent.with_name("source") / "tokenizer.json"
 
 
 def test_model_too_far_from_fp32_is_refused_and_not_kept(monkeypatch, tiny_folder, tmp_path):
@@ -360,7 +360,7 @@ def test_model_too_far_from_fp32_is_refused_and_not_kept(monkeypatch, tiny_folde
         tensors["layers.1.down.column_scale"] *= 1.5
         write_packed(output_path, tensors, about)
 
-    monkeypatch.setattr(packed_module, "pack_model", damage)
+    monkeypatch.setattr(packing, "pack_model", damage)
     with pytest.raises(VerificationFailed):
         EmbeddingEngine.from_pretrained(tiny_folder, precision="int8", cache_dir=tmp_path)
     assert not list(tmp_path.glob("models/*/*/int8-native"))

@@ -35,7 +35,7 @@ from neuralcore.embedding.backends.onnx.quantize.integers import (
 )
 from neuralcore.embedding.backends.onnx.quantize.model import Model
 from neuralcore.embedding.backends.onnx.write import write_onnx
-from neuralcore.embedding.precision.variants import compare_files
+from neuralcore.embedding.precision.graphs import compare_files
 from neuralcore.embedding.samples import calibration_texts, verification_texts
 from neuralcore.embedding.types import TokenBatch
 from tests.checkpoints import HIDDEN, MAKERS

@@ -7,7 +7,7 @@ import pytest
 from neuralcore.embedding import ModelConfig, Precision, detect_quantization
 from neuralcore.embedding.backends.onnx.export import TorchEncoder
 from neuralcore.embedding.backends.onnx.quantize.model import Model
-from neuralcore.embedding.precision.variants import quantize_checked
+from neuralcore.embedding.precision.graphs import quantize_checked
 from tests import tiny_model
 from tests.checkpoints import HIDDEN, N_LAYERS, VOCABULARY
 

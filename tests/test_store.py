@@ -20,14 +20,17 @@ from neuralcore.embedding.store import Manifest, Store, make_store
 from neuralcore.embedding.store.registry import find_spec
 from tests import hub_server, tiny_model
 from tests.damage import flip_byte
+from tests.ready import ready_graph
 from tests.users import as_plain_user
 
 REPOSITORY = "org/tiny"
 LOAD = """
 import sys
+from neuralcore.embedding.precision.variants import ensure_variant
 from neuralcore.embedding.store import make_store
+from neuralcore.embedding.types import Precision
 store = make_store(sys.argv[1], endpoint=sys.argv[2], sources=("mirror",))
-print(store.ensure("org/tiny").model_path)
+print(ensure_variant(store, store.ensure("org/tiny"), Precision.FP32).model_path)
 """
 
 
@@ -57,7 +60,7 @@ def test_mirror_on_loopback_delivers_a_model_that_embeds(hub, tiny_folder, tmp_p
 
 def test_onnx_model_of_a_family_without_builder_brings_weights_of_any_name(tiny_folder, tmp_path):
     source = shutil.copytree(tiny_folder, tmp_path / "source")
-    built = make_store(tmp_path / "other").ensure(str(tiny_folder))
+    built = ready_graph(make_store(tmp_path / "other"), tiny_folder)
     model = onnx.load(str(built.model_path))
     (source / "onnx").mkdir()
     onnx.save(model, str(source / "onnx" / "model.onnx"), save_as_external_data=True, location="weights [1].bin")
@@ -71,7 +74,7 @@ def test_onnx_model_of_a_family_without_builder_brings_weights_of_any_name(tiny_
 
 
 def test_second_load_makes_no_request_and_does_not_import_the_hub_client(hub, store):
-    store.ensure(REPOSITORY)
+    load_in_process(store.cache, hub.url).communicate(timeout=60)
     hub.requests.clear()
     code = LOAD + "\nassert 'huggingface_hub' not in sys.modules and 'onnx' not in sys.modules"
     subprocess.run([sys.executable, "-c", code, str(store.cache), hub.url], check=True, capture_output=True)
@@ -86,10 +89,10 @@ def test_offline_makes_no_request_even_when_nothing_is_cached(hub, store):
 
 
 def test_offline_builds_from_what_was_fetched_before(hub, store):
-    expected = store.ensure(REPOSITORY).model_path.read_bytes()
+    expected = ready_graph(store, REPOSITORY).model_path.read_bytes()
     shutil.rmtree(store.cache / "models")
     hub.requests.clear()
-    assert replace(store, offline=True).ensure(REPOSITORY).model_path.read_bytes() == expected
+    assert ready_graph(replace(store, offline=True), REPOSITORY).model_path.read_bytes() == expected
     assert hub.requests == []
 
 
@@ -224,10 +227,19 @@ def test_manifest_that_cannot_be_parsed_or_is_a_folder_is_made_again(store):
     assert Manifest.read(manifest.folder)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data", "tokenizer.json", "manifest.json"])
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        ("fp32", "model.onnx"),
+        ("fp32", "model.onnx.data"),
+        ("fp32", "manifest.json"),
+        ("source", "tokenizer.json"),
+        ("source", "manifest.json"),
+    ],
+)
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
-def test_damaged_file_in_the_cache_is_made_again(store, name, damage):
-    manifest = store.ensure(REPOSITORY)
+def test_damaged_file_in_the_cache_is_made_again(store, where, name, damage):
+    manifest = store.ensure(REPOSITORY) if where == "source" else ready_graph(store, REPOSITORY)
     path = manifest.folder / name
     whole = path.read_bytes()
     time.sleep(0.01)
@@ -237,18 +249,19 @@ def test_damaged_file_in_the_cache_is_made_again(store, name, damage):
         path.write_bytes(whole[: len(whole) // 2])
     else:
         path.unlink()
-    again = store.ensure(REPOSITORY)
+    again = ready_graph(store, REPOSITORY)
     again.check(thorough=True)
+    store.ensure(REPOSITORY).check(thorough=True)
     if name != "manifest.json":
         assert path.read_bytes() == whole
 
 
 def test_damage_that_keeps_size_and_time_is_found_by_a_thorough_check(store):
-    path = store.ensure(REPOSITORY).folder / "model.onnx.data"
+    path = ready_graph(store, REPOSITORY).folder / "model.onnx.data"
     stat, whole = path.stat(), path.read_bytes()
     flip_byte(path)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    store.ensure(REPOSITORY, thorough=True)
+    ready_graph(store, REPOSITORY, thorough=True)
     assert path.read_bytes() == whole
 
 
@@ -271,10 +284,11 @@ def test_truncated_blob_offline_is_an_error_that_says_so(store):
 
 
 def test_copied_cache_with_other_times_is_still_good(store, tmp_path):
-    store.ensure(REPOSITORY)
+    ready_graph(store, REPOSITORY)
     copy = tmp_path / "copy"
-    shutil.copytree(store.cache, copy, copy_function=shutil.copyfile, symlinks=True)
-    manifest = make_store(copy, offline=True).ensure(REPOSITORY)
+    shutil.copytree(store.cache / "models", copy / "models", copy_function=shutil.copyfile, symlinks=True)
+    shutil.rmtree(store.cache)  # and with it the checkpoint
+    manifest = ready_graph(make_store(copy, offline=True), REPOSITORY)
     assert manifest.model_path.is_relative_to(copy)
 
 
@@ -283,8 +297,8 @@ def test_leftovers_of_a_killed_conversion_are_removed(store):
     leftover = target.parent / ".partial-killed"
     leftover.mkdir(parents=True)
     (leftover / "model.onnx").write_bytes(b"half")
-    store.ensure(REPOSITORY)
-    assert sorted(path.name for path in target.parent.iterdir()) == ["fp32"]
+    ready_graph(store, REPOSITORY)
+    assert sorted(path.name for path in target.parent.iterdir()) == ["fp32", "source"]
 
 
 def test_files_reach_the_disk_before_their_names(store, monkeypatch):
@@ -311,8 +325,8 @@ def test_files_reach_the_disk_before_their_names(store, monkeypatch):
     monkeypatch.setattr(os, "fsync", noted_sync)
     monkeypatch.setattr(Path, "rename", noted(rename))
     monkeypatch.setattr(Path, "replace", noted(replace))
-    store.ensure(REPOSITORY)
-    assert {"fp32", "main"} <= {name for name, _ in renamed}
+    ready_graph(store, REPOSITORY)
+    assert {"fp32", "source", "main"} <= {name for name, _ in renamed}
     assert len([name for name, _ in renamed if len(name) in (40, 64)]) >= 3, "blobs"
     assert all(all(were_synced) for _, were_synced in renamed)
 
@@ -341,7 +355,11 @@ def test_full_disk_is_an_error_that_says_so(store, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("neuralcore.embedding.store.write_onnx", full)
+    monkeypatch.setattr("neuralcore.embedding.precision.graphs.write_onnx", full)
+    with pytest.raises(ModelUnavailable, match=r"No space left.*\n.*cache_dir="):
+        ready_graph(store, REPOSITORY)
+    monkeypatch.setattr("neuralcore.embedding.store.manifest.Manifest.write", full)
+    shutil.rmtree(store.cache / "models")
     with pytest.raises(ModelUnavailable, match=r"No space left.*\n.*cache_dir="):
         store.ensure(REPOSITORY)
 
@@ -362,7 +380,7 @@ def read_only():
 
 
 def test_read_only_cache_that_is_complete_is_used(hub, store, read_only):
-    store.ensure(REPOSITORY)
+    ready_graph(store, REPOSITORY)
     read_only(store.cache)
     command = as_plain_user([sys.executable, "-c", LOAD, str(store.cache), hub.url])
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -382,11 +400,45 @@ def test_read_only_cache_without_the_model_is_an_error_that_says_so(hub, tmp_pat
 
 
 def test_changed_branch_is_seen_only_on_refresh(hub, store, tiny_folder):
-    before = store.ensure(REPOSITORY).files["weights"].sha256
+    before = ready_graph(store, REPOSITORY).files["weights"].sha256
     tiny_model.write(tiny_folder, seed=8)
     hub.commit = "f" * 40
-    assert store.ensure(REPOSITORY).files["weights"].sha256 == before
-    assert store.ensure(REPOSITORY, refresh=True).files["weights"].sha256 != before
+    assert ready_graph(store, REPOSITORY).files["weights"].sha256 == before
+    assert ready_graph(store, REPOSITORY, refresh=True).files["weights"].sha256 != before
+
+
+def test_graph_of_a_branch_that_moved_since_is_not_made_from_other_weights(hub, store, tiny_folder):
+    source = store.ensure(REPOSITORY)
+    shutil.rmtree(store.cache / "hub")
+    tiny_model.write(tiny_folder, seed=8)
+    hub.commit = "f" * 40
+    with pytest.raises(ModelCorrupt, match="--refresh") as caught:
+        ready_graph(store, REPOSITORY)
+    assert source.weights_sha256 in caught.value.expected
+    assert ready_graph(store, REPOSITORY, refresh=True).weights_sha256 != source.weights_sha256
+
+
+def test_checkpoint_that_was_damaged_since_is_fetched_again_before_anything_is_made_of_it(store):
+    expected = ready_graph(store, REPOSITORY).model_path.with_name("model.onnx.data").read_bytes()
+    shutil.rmtree(store.target(find_spec(REPOSITORY)).with_name("fp32"))
+    flip_byte(next((store.cache / "hub").rglob("model.safetensors")).resolve())
+    assert ready_graph(store, REPOSITORY).model_path.with_name("model.onnx.data").read_bytes() == expected
+
+
+def test_cache_of_an_earlier_version_is_made_anew_and_leaves_nothing(store, caplog):
+    graph = ready_graph(store, REPOSITORY)
+    family, source = graph.folder.parent, store.ensure(REPOSITORY)
+    shutil.move(source.tokenizer_path, graph.folder)  # as it was: no source apart, and all in one folder
+    shutil.rmtree(source.folder)
+    about = {key: value for key, value in source.source.items() if key != "made_from"}
+    record = {"tokenizer": replace(source.files["tokenizer"])}
+    replace(graph, source=about, files={**graph.files, **record}).write(graph.folder)
+    shutil.copytree(graph.folder, family / "int8-native")
+    assert not store.ready()
+    source = store.ensure(REPOSITORY)
+    assert [path.name for path in family.iterdir()] == ["source"]
+    ready_graph(store, REPOSITORY).check(thorough=True)
+    assert not caplog.text
 
 
 def test_changed_folder_is_converted_again(tiny_folder, tmp_path):
@@ -412,11 +464,15 @@ def test_cache_variable_names_the_folder(monkeypatch, tmp_path):
 
 
 def test_manifest_says_what_the_model_was_made_from(hub, store):
-    values = json.loads((store.ensure(REPOSITORY).folder / "manifest.json").read_text())
-    assert values["source"]["repository"] == REPOSITORY
-    assert hub_server.COMMIT in values["source"]["folder"]
-    assert set(values["files"]) == {"model", "weights", "tokenizer"}
-    assert {"neuralcore-embedding", "onnx", "numpy"} <= values["versions"].keys()
+    for folder, files in (
+        (store.ensure(REPOSITORY).folder, {"tokenizer"}),
+        (ready_graph(store, REPOSITORY).folder, {"model", "weights"}),
+    ):
+        values = json.loads((folder / "manifest.json").read_text())
+        assert values["source"]["repository"] == REPOSITORY
+        assert hub_server.COMMIT in values["source"]["folder"]
+        assert set(values["files"]) == files
+        assert {"neuralcore-embedding", "onnx", "numpy"} <= values["versions"].keys()
 
 
 def pad_weights(folder: Path, n_bytes: int) -> None:

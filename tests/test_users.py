@@ -1,6 +1,7 @@
 """The store among several users: shared folders, users without a home, locks of others."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,16 +11,20 @@ import pytest
 from neuralcore.embedding import EmbeddingEngine, InputError, files
 from neuralcore.embedding.store import make_store
 from tests import hub_server
+from tests.ready import ready_graph, ready_variant
 from tests.users import as_user
 
 ANNE, BOB, GROUP = 23_451, 23_452, 23_450
 LOAD = """
 import os, sys
 os.umask(int(sys.argv[3], 8))
+from neuralcore.embedding.precision.variants import ensure_variant
 from neuralcore.embedding.store import make_store
+from neuralcore.embedding.types import Precision
 store = make_store(sys.argv[1], endpoint=sys.argv[2], sources=("mirror",))
 for model in sys.argv[4:]:
-    print(store.ensure(model, refresh=True, thorough=True).model_path)
+    source = store.ensure(model, refresh=True, thorough=True)
+    print(ensure_variant(store, source, Precision.FP32, thorough=True).model_path)
 """
 HOMELESS = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}
 
@@ -62,7 +67,7 @@ def test_two_users_of_a_group_share_a_cache(hub, open_path):
 
 def test_cache_of_another_user_is_read_and_not_written(hub, open_path):
     cache = open_path / "cache"
-    make_store(cache, endpoint=hub.url).ensure("org/one")
+    ready_variant(make_store(cache, endpoint=hub.url), "org/one")
     command = [sys.executable, "-c", LOAD.replace("refresh=True", "refresh=False"), str(cache), hub.url, "022"]
     assert run_as(ANNE, [*command, "org/one"]).returncode == 0
     result = run_as(ANNE, [*command, "org/two"])
@@ -91,7 +96,7 @@ def test_command_without_a_home_says_how_to_name_a_folder(arguments, code):
 
 
 def test_command_without_a_home_works_in_a_named_folder(hub, open_path):
-    make_store(open_path, endpoint=hub.url).ensure("org/one")
+    ready_variant(make_store(open_path, endpoint=hub.url), "org/one")
     command = [sys.executable, "-m", "neuralcore.embedding.cli", "embed", "-m", "org/one", "--offline", "a text"]
     result = run_as(ANNE, command, env=HOMELESS | {"NEURALCORE_CACHE": str(open_path)})
     assert result.returncode == 0, result.stderr
@@ -103,7 +108,9 @@ def test_help_needs_no_home():
 
 
 def test_model_that_is_used_where_it_lies_needs_no_home(hub, open_path):
-    built = make_store(open_path / "c", endpoint=hub.url).ensure("org/one")
+    store = make_store(open_path / "c", endpoint=hub.url)
+    built = ready_graph(store, "org/one")
+    shutil.copy(store.ensure("org/one").tokenizer_path, built.folder)
     code = f"""
 from neuralcore.embedding import EmbeddingEngine
 print(EmbeddingEngine.from_pretrained({str(built.folder.parent / "as-found")!r}).embed("a text").shape)

@@ -14,9 +14,9 @@ from benchmarks.texts import raw_sentences, real_paragraphs
 from neuralcore.embedding import EmbeddingEngine, InputError, Precision, ProviderUnavailable, VerificationFailed
 from neuralcore.embedding.backends.onnx.quantize.model import Model
 from neuralcore.embedding.convert import convert_model
-from neuralcore.embedding.precision import variants as variants_module
+from neuralcore.embedding.precision import graphs
 from neuralcore.embedding.precision.agreement import BOUNDS, failures
-from neuralcore.embedding.precision.variants import compare_files
+from neuralcore.embedding.precision.graphs import compare_files, ensure_graph
 from neuralcore.embedding.store import make_store
 from tests import tiny_model
 
@@ -35,13 +35,13 @@ def cache(tmp_path) -> Path:
 @pytest.fixture
 def makings(monkeypatch) -> list[str]:
     """The precisions that were made, not found."""
-    made, quantize = [], variants_module.quantize_model
+    made, quantize = [], graphs.quantize_model
 
     def count(source, path, precision, **options):
         made.append(str(precision))
         return quantize(source, path, precision, **options)
 
-    monkeypatch.setattr(variants_module, "quantize_model", count)
+    monkeypatch.setattr(graphs, "quantize_model", count)
     return made
 
 
@@ -74,7 +74,8 @@ def test_what_was_measured_is_kept_in_the_manifest(tiny_folder, cache):
     manifest = json.loads(path.read_bytes())
     assert manifest["precision"] == "int8"
     assert BOUNDS[Precision.INT8].mean_cosine < manifest["measured"]["mean_cosine"] <= 1.0000001
-    assert manifest["source"]["fp32_sha256"].keys() == {"model", "weights", "tokenizer"}
+    assert manifest["source"]["made_from"].keys() == {"tokenizer"}
+    assert manifest["source"]["sha256"].keys() == {"model.safetensors"}
 
 
 def test_changed_source_makes_the_variant_anew(tiny_folder, cache, makings):
@@ -96,13 +97,13 @@ def test_damaged_variant_is_made_anew(tiny_folder, cache, makings):
 
 
 def test_variant_too_far_from_fp32_is_refused_and_nothing_is_kept(tiny_folder, cache, monkeypatch):
-    quantize = variants_module.quantize_model
+    quantize = graphs.quantize_model
 
     def quantize_and_damage(source, path, precision, **options):
         quantize(source, path, precision, **options)
         scale_one_layer(path, path)
 
-    monkeypatch.setattr(variants_module, "quantize_model", quantize_and_damage)
+    monkeypatch.setattr(graphs, "quantize_model", quantize_and_damage)
     with pytest.raises(VerificationFailed, match="too far from its reference"):
         load(tiny_folder, cache, "fp16")
     assert not list(cache.glob("models/*/*/fp16"))
@@ -121,14 +122,16 @@ def scale_one_layer(path: Path, output: Path, *, by: float = 1.5) -> None:
 
 @pytest.mark.parametrize("layer", ["0.query", "3.down", "5.up"])
 def test_real_model_with_one_scaled_layer_fails(minilm_cache, tmp_path, layer):
-    manifest = make_store(minilm_cache).ensure("all-MiniLM-L6-v2")
-    model = Model(manifest.model_path)
+    store = make_store(minilm_cache)
+    source = store.ensure("all-MiniLM-L6-v2")
+    graph = ensure_graph(store, source).model_path
+    model = Model(graph)
     name = f"layers.{layer}.weight"
     values = model.array(name)
     del model.tensors[name]
     model.add_tensor(name, values * np.float32(1.5))
     model.save(tmp_path / "damaged.onnx")
-    agreement = compare_files(manifest.model_path, tmp_path / "damaged.onnx", manifest.tokenizer_path, manifest.config)
+    agreement = compare_files(graph, tmp_path / "damaged.onnx", source.tokenizer_path, source.config)
     for precision in (Precision.FP32, Precision.FP16, Precision.INT8):
         assert failures(agreement, BOUNDS[precision]), precision
 

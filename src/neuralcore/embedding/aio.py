@@ -14,11 +14,11 @@ from .admission import AdmissionQueue
 from .arguments import Truncation, check_text, check_texts
 from .calls import Encoded
 from .config import ModelConfig
-from .engine import EmbeddingEngine, PrecisionName
+from .engine import EmbeddingEngine
 from .errors import InputError
 from .providers import Device, GpuOptions
 from .stream import WINDOW_CHARACTERS, collect, windows
-from .types import EmbeddingType, Precision, TokenBatch, Vectors
+from .types import Backend, EmbeddingType, Precision, PrecisionName, TokenBatch, Vectors
 
 MAX_WAITING = 4096
 """Calls that may wait by default: memory for their texts and futures, a few MB."""
@@ -61,6 +61,7 @@ class AsyncEmbeddingEngine:
         model: str | PathLike[str],
         *,
         precision: PrecisionName | Precision = "fp32",
+        backend: Backend = "auto",
         device: Device = "cpu",
         threads: int | None = None,
         truncation: Truncation = "truncate",

@@ -12,7 +12,7 @@ import numpy as np
 from .cpu import available_threads
 from .errors import InputError, ProviderUnavailable
 from .providers import Device
-from .types import Precision
+from .types import Backend, Precision
 
 Truncation = Literal["truncate", "warn", "error"]
 _log = logging.getLogger(__name__)
@@ -50,15 +50,17 @@ def describe_other(value: object) -> str:
     return found
 
 
-def device_for(precision: str, device: Device) -> Device:
-    """The device to ask for: INT8 is computed on CPU only, so "auto" means the CPU.
+def device_for(precision: str, device: Device, backend: str = "auto") -> Device:
+    """The device to ask for: INT8, bf16 and what the native kernels run are computed on CPU only, which is then "auto".
 
     Raises:
-        ProviderUnavailable: INT8 on a GPU that was asked for by name.
-        InputError: no such precision.
+        ProviderUnavailable: one of the two precisions on a GPU that was asked for by name.
+        InputError: no such precision or back end.
     """
-    if Precision(precision) not in (Precision.INT8, Precision.DYNAMIC_INT8):
-        return device
+    if backend not in get_args(Backend):
+        raise InputError(f"backend must be one of {', '.join(get_args(Backend))}, not {backend!r}")
+    if Precision(precision) in (Precision.FP32, Precision.FP16):
+        return "cpu" if device == "auto" and backend == "native" else device
     if device in ("cuda", "tensorrt"):
         raise ProviderUnavailable(device, ["cpu"], f"precision={str(precision)!r} is computed on CPU; use 'fp16' there")
     return "cpu"

@@ -18,7 +18,7 @@ from .config import ModelConfig
 from .errors import InputError, UnsupportedModel
 from .families import MODEL_TYPES
 from .precision.conversion_check import Hidden, check_conversion
-from .precision.variants import quantize_checked
+from .precision.graphs import quantize_checked
 from .progress import progress_bar
 from .settings import expanded
 from .store import FileRecord, Manifest, Store, staging_beside, sync_all

@@ -9,7 +9,7 @@ from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from . import loader, memory, pooling
 from .arguments import Truncation, check_options, check_text, check_texts, device_for, usable_threads
@@ -19,9 +19,7 @@ from .healing import HealingEncoder, open_whole
 from .progress import progress_bar
 from .providers import Device, GpuOptions
 from .stream import Reader, collect, encode_windows
-from .types import Advance, EmbeddingType, Lengths, Precision, TokenBatch, Vectors
-
-PrecisionName = Literal["fp32", "fp16", "int8", "dynamic-int8"]
+from .types import Advance, Backend, EmbeddingType, Lengths, Precision, PrecisionName, TokenBatch, Vectors
 
 
 class EmbeddingEngine:
@@ -33,8 +31,7 @@ class EmbeddingEngine:
         model_path: an ONNX encoder: inputs `input_ids` and `attention_mask` (and `token_type_ids` or `position_ids`),
             output `last_hidden_state`, `token_embeddings` or `sentence_embedding`; or a table of words (.safetensors).
         tokenizer_path: its tokenizer.json.
-        config: what the files do not say. None reads it from the tokenizer's folder, laid out as by
-            sentence-transformers.
+        config: what the files do not say. None reads the files of sentence-transformers beside the tokenizer.json.
         device: "cpu", "cuda", "tensorrt", or "auto" (CUDA where it can be had, else CPU). A device asked for by name
             and not obtained is an error.
         threads: CPU threads; None takes all this process may use (affinity and container quota). Of more than that only
@@ -94,6 +91,7 @@ class EmbeddingEngine:
         model: str | PathLike[str],
         *,
         precision: PrecisionName | Precision = "fp32",
+        backend: Backend = "auto",
         device: Device = "cpu",
         threads: int | None = None,
         truncation: Truncation = "truncate",
@@ -112,11 +110,13 @@ class EmbeddingEngine:
         """Load a model by name, Hub id or folder, fetching and converting it when that was not done before.
 
         Args:
-            model: a name of the registry ("all-MiniLM-L6-v2"), a Hub id ("org/name"), or a folder laid out as by
-                sentence-transformers. A folder that exists wins over a name.
+            model: a name of the registry, a Hub id ("org/name"), or a folder laid out as by sentence-transformers. A
+                folder that exists wins over a name.
             precision: "fp32" is the model as it is (an ONNX file may hold less). "int8" is a quarter of the size and
-                faster on CPU, "fp16" is half the size and faster on GPU; both are made when first asked for, compared
-                with fp32, refused if too far from it, and cached. "dynamic-int8" is plain dynamic quantization.
+                faster, "fp16" half the size, "bf16" that, and faster on a CPU that multiplies it; each is made when it
+                is first asked for, compared with fp32 or refused, and cached. "dynamic-int8" is plain quantization.
+            backend: "native", the kernels of this package, or "onnxruntime": it is an error if the one named cannot run
+                the model. "auto" takes the kernels on a CPU for what they know, and ONNX Runtime otherwise.
             device: see the class.
             threads: see the class.
             truncation: see the class.
@@ -124,7 +124,7 @@ class EmbeddingEngine:
             dimensions: see the class.
             max_memory_bytes: see the class.
             gpu: see the class.
-            revision: branch, tag or commit on the Hub; None takes the registry's pinned commit, or "main".
+            revision: branch, tag or commit on the Hub; None takes the pinned one, or "main".
             cache_dir: where models are kept; None takes NEURALCORE_CACHE or the user's cache folder.
             endpoint: address of a mirror of the Hub, asked first; None takes HF_ENDPOINT.
             offline: no network call at all; None takes HF_HUB_OFFLINE.
@@ -136,11 +136,11 @@ class EmbeddingEngine:
             The engine, ready to run.
 
         Raises:
-            UnsupportedModel: no such name, or a layout that cannot be run.
+            UnsupportedModel: no such name, or a layout that cannot be run, or not by the back end that was named.
             ModelUnavailable: no source had it; the message lists what was tried.
             ModelCorrupt: what was had is not what was asked for.
             VerificationFailed: in the other precision, the model is too far from fp32.
-            ProviderUnavailable: the device cannot be had, or cannot compute in this precision.
+            ProviderUnavailable: the device or back end cannot be had, or cannot compute in this precision.
             InputError: an argument is out of range.
 
         Example:
@@ -149,7 +149,7 @@ class EmbeddingEngine:
             384
         """
         recipe = {key: value for key, value in locals().items() if key not in {"cls", "model"}}
-        device = device_for(precision, device)
+        device = device_for(precision, device, backend)
         store = loader.make_store(cache_dir, endpoint=endpoint, offline=offline, sources=sources, token=token)
 
         def opened(found: loader.Located) -> EmbeddingEngine:
@@ -161,7 +161,7 @@ class EmbeddingEngine:
             engine._file = loader.ModelFile(found.model_path, found.precision, found.weights_sha256)
             return engine
 
-        locate = partial(loader.locate, loader.lasting_name(model), precision=precision, revision=revision, store=store)
+        locate = partial(loader.locate, loader.lasting_name(model), precision, backend, device, revision, store)
         engine, again = open_whole(lambda thorough: locate(thorough=thorough), opened, verify=verify_files)
         engine._encoder = HealingEncoder(engine._encoder, lambda: other._encoder if (other := again()) else None)
         assert isinstance(engine, cls)

@@ -5,7 +5,7 @@
     ├─ ModelUnavailable     every source was tried and none had it
     ├─ ModelCorrupt         a file is not what it should be
     ├─ InputError           a text that cannot be embedded (also a ValueError)
-    ├─ ProviderUnavailable  the device asked for was not obtained
+    ├─ ProviderUnavailable  the device, back end or precision asked for was not obtained
     ├─ DependencyMissing    an optional package is not installed (also an ImportError)
     ├─ VerificationFailed   a converted model is too far from its source
     ├─ FingerprintMismatch  vectors of two different spaces were about to be mixed
@@ -126,16 +126,17 @@ class InputError(EmbeddingError, ValueError):
 
 
 class ProviderUnavailable(EmbeddingError):
-    """The device asked for by name was not obtained. Nothing falls back to CPU silently.
+    """The device, back end or precision asked for by name was not obtained. Nothing falls back to another silently.
 
     Attributes:
-        requested: the device.
-        available: the ONNX Runtime execution providers that are there.
+        requested: its name.
+        available: the names of those that are there; of devices, as ONNX Runtime's execution providers.
+        kind: "device", "backend" or "precision".
     """
 
-    def __init__(self, requested: str, available: Sequence[str], reason: str) -> None:
-        self.requested, self.available, self.reason = requested, list(available), reason
-        super().__init__(f"device {requested!r} is not available: {reason} (available: {', '.join(available)})")
+    def __init__(self, requested: str, available: Sequence[str], reason: str, *, kind: str = "device") -> None:
+        self.requested, self.available, self.reason, self.kind = requested, list(available), reason, kind
+        super().__init__(f"{kind} {requested!r} is not available: {reason} (available: {', '.join(available)})")
 
 
 class DependencyMissing(EmbeddingError, ImportError):

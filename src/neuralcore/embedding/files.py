@@ -13,8 +13,6 @@ from errno import EACCES, EDQUOT, EFBIG, ENOSPC, EPERM, EROFS
 from glob import escape
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from .errors import ModelCorrupt
 
 NOT_WRITABLE = frozenset({ENOSPC, EDQUOT, EFBIG, EROFS, EACCES, EPERM})
@@ -87,6 +85,8 @@ def locked(path: Path, what: str) -> Iterator[None]:
     Raises:
         OSError: the folder cannot be written.
     """
+    from filelock import FileLock, Timeout  # 10 ms, which what is in the cache need not wait for
+
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, mode=0o666)
     waited_s = 0.0
@@ -198,6 +198,8 @@ def staging_beside(target: Path) -> Iterator[Path]:
 
 def _make_locked(prefix: str, parent: Path, made: list[Path]) -> AbstractContextManager[object]:
     """A new folder, added to `made`, its lock held for a block; another if it was taken for a leftover meanwhile."""
+    from filelock import FileLock
+
     while True:
         made.append(Path(tempfile.mkdtemp(prefix=prefix, dir=parent)))
         with suppress(FileNotFoundError, FileExistsError):  # where filelock makes the folder again, or fails to
@@ -206,6 +208,8 @@ def _make_locked(prefix: str, parent: Path, made: list[Path]) -> AbstractContext
 
 
 def _remove_unless_locked(folder: Path) -> None:
+    from filelock import FileLock, Timeout
+
     with suppress(Timeout, OSError):
         if not (folder / _LOCK).exists():
             folder.rmdir()  # of a process that was killed before it had its lock; not if it has it by now

@@ -29,7 +29,7 @@ class Fingerprint:
         normalize: whether vectors have unit length.
         query_prefix, document_prefix: what is put before texts.
         default_prefix: what is put before a text whose type is not named, if that is not `document_prefix`.
-        precision: "fp32", "fp16", "int8" or "dynamic-int8".
+        precision: "fp32", "fp16", "bf16", "int8" or "dynamic-int8".
         dimension: components of a vector.
         max_tokens: where texts are cut.
         tokenizer: digest of the ids of some texts, and of which end of a long text is kept; None in fingerprints of

@@ -8,17 +8,16 @@ from os import PathLike
 from pathlib import Path
 
 from . import settings
-from .backends.native.file import PACKED_SUFFIX, read_origin
-from .backends.static.table import is_table
+from .backends.native.file import PACKED_SUFFIX, is_packed, read_origin
 from .config import ModelConfig
 from .errors import InputError, ProviderUnavailable
 from .files import sha256
 from .forks import Once
+from .precision.variants import ensure_variant
 from .providers import Device, GpuOptions, choose_device
 from .store import FileRecord, Store, make_store
-from .store.folder import ModelFolder
 from .tokenizer import Tokenizer
-from .types import Encoder, Precision
+from .types import Backend, Encoder, Precision
 
 __all__ = [
     "Located",
@@ -42,8 +41,8 @@ class Located:
     weights_sha256: str | None
     """None where only the ONNX file can tell."""
     precision: Precision | None
-    """None for an ONNX file that is used as it was found: its graph tells."""
-    files: Mapping[str, FileRecord]
+    """None for a file that is used as it was found: it tells."""
+    files: tuple[Mapping[str, FileRecord], ...]
     """Other records when they were made again."""
 
     def limit(self, max_tokens: int | None) -> int:
@@ -77,7 +76,7 @@ class ModelFile:
         if self._precision is not None:
             return self._precision
         if self.path.suffix == PACKED_SUFFIX:
-            return Precision.FP32 if is_table(self.path) else Precision.INT8
+            return Precision.FP32 if _is_table(self.path) else Precision.INT8
         from .backends.onnx.quantize import detect_quantization
 
         return detect_quantization(self.path)
@@ -88,10 +87,18 @@ class ModelFile:
         if self._weights_sha256 is not None:
             return self._weights_sha256
         if self.path.suffix == PACKED_SUFFIX:
-            return sha256(self.path) if is_table(self.path) else read_origin(self.path)
+            return sha256(self.path) if _is_table(self.path) else read_origin(self.path)
         from .backends.onnx.graph_file import weights_sha256
 
         return weights_sha256(self.path)
+
+
+def _is_table(path: Path) -> bool:
+    if path.suffix != PACKED_SUFFIX or is_packed(path):  # which is quicker to see than what a table is
+        return False
+    from .backends.static.table import is_table
+
+    return is_table(path)
 
 
 def lasting_name(model: str | PathLike[str]) -> str:
@@ -101,28 +108,33 @@ def lasting_name(model: str | PathLike[str]) -> str:
 
 
 def locate(
-    model: str | PathLike[str], *, precision: str, revision: str | None, store: Store, thorough: bool = False
+    model: str | PathLike[str],
+    precision: str,
+    backend: Backend,
+    device: Device,
+    revision: str | None,
+    store: Store,
+    *,
+    thorough: bool = False,
 ) -> Located:
-    """Find a model's files, fetching, converting and quantizing them when that was not done before."""
-    wanted = Precision(precision)
-    manifest = store.ensure(model, revision=revision, thorough=thorough)
-    if wanted is not Precision.FP32:
-        from .precision.variants import ensure_variant
-
-        manifest = ensure_variant(store, manifest, wanted, thorough=thorough)
+    """Find a model's files, fetching them and making what runs them when that was not done before."""
+    source = store.ensure(model, revision=revision, thorough=thorough)
+    made = ensure_variant(store, source, Precision(precision), backend=backend, device=device, thorough=thorough)
     return Located(
-        manifest.model_path,
-        manifest.tokenizer_path,
-        manifest.config,
-        manifest.max_positions,
-        manifest.weights_sha256,
-        Precision(manifest.precision) if manifest.graph_version or manifest.precision != "fp32" else None,
-        manifest.files,
+        made.model_path,
+        (made if "tokenizer" in made.files else source).tokenizer_path,
+        source.config,
+        source.max_positions,
+        source.weights_sha256,
+        None if made is source else Precision(precision),
+        (source.files, made.files),
     )
 
 
 def read_config(folder: Path) -> ModelConfig:
     """The configuration that a folder's sentence-transformers files give, for an ONNX file that is used as it is."""
+    from .store.folder import ModelFolder
+
     return ModelFolder(folder).config_of_graph()
 
 
@@ -137,7 +149,7 @@ def open_files(
     gpu: GpuOptions,
 ) -> tuple[Tokenizer, Encoder]:
     """Open a tokenizer and an encoder: a table of vectors, a model packed for the native kernels, or an ONNX file."""
-    if model_path.suffix == PACKED_SUFFIX and is_table(model_path):
+    if _is_table(model_path):
         if device not in ("cpu", "auto"):
             raise ProviderUnavailable(device, ["cpu"], f"{model_path.name} is a table of vectors, for the CPU")
         from .backends.static.encoder import StaticEncoder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NoReturn, Protocol, Self
+from typing import Literal, NoReturn, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from .errors import InputError
 Vectors = NDArray[np.float32]
 Lengths = NDArray[np.int64]
 Advance = Callable[[int], object]
+Backend = Literal["auto", "onnxruntime", "native"]
+PrecisionName = Literal["fp32", "fp16", "bf16", "int8", "dynamic-int8"]
 
 
 class EmbeddingType(StrEnum):
@@ -31,6 +33,8 @@ class Precision(StrEnum):
     """As the model was trained."""
     FP16 = "fp16"
     """Half the size. Fast on a GPU; a CPU computes in fp32 all the same."""
+    BF16 = "bf16"
+    """Half the size; products of bfloat16, on a CPU that multiplies it."""
     INT8 = "int8"
     """A quarter of the size, on CPU: outliers moved into the weights, fixed ranges, checked against fp32."""
     DYNAMIC_INT8 = "dynamic-int8"

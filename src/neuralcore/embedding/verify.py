@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .arguments import check_texts
 from .config import ModelConfig
-from .engine import EmbeddingEngine, PrecisionName
+from .engine import EmbeddingEngine
 from .errors import DependencyMissing, EmbeddingError, InputError, UnsupportedModel
 from .families.checkpoint import checkpoint_files
 from .precision.agreement import BOUNDS, Agreement, Bounds, Embed, failures, measure
@@ -17,7 +17,7 @@ from .samples import verification_texts
 from .settings import expanded
 from .store import Manifest, Store, make_store
 from .store.folder import ModelFolder, pooling_modes
-from .types import Precision, Vectors
+from .types import Backend, Precision, PrecisionName, Vectors
 
 __all__ = ["BOUNDS", "SENTENCE_TRANSFORMERS", "Agreement", "Bounds", "failures", "verify_model"]
 
@@ -28,6 +28,7 @@ def verify_model(
     model: str | PathLike[str],
     *,
     precision: PrecisionName | Precision = "fp32",
+    backend: Backend = "auto",
     reference: str | PathLike[str] | None = None,
     texts: Sequence[str] | None = None,
     threads: int | None = None,
@@ -41,6 +42,7 @@ def verify_model(
     Args:
         model: a name, Hub id or folder, as in `EmbeddingEngine.from_pretrained`.
         precision: in which precision.
+        backend: what is to run it; the reference runs on what it would by itself.
         reference: "fp32" for the same model in fp32; "sentence-transformers" for that library, which must be installed;
             or another model's name or folder. None takes fp32, or sentence-transformers when the model is fp32 itself.
             The fp32 model of a folder that holds another precision is what `neuralcore convert` made it from.
@@ -68,11 +70,15 @@ def verify_model(
     """
 
     def load(
-        name: str | PathLike[str], precision: PrecisionName | Precision = "fp32", revision: str | None = None
+        name: str | PathLike[str],
+        precision: PrecisionName | Precision = "fp32",
+        revision: str | None = None,
+        backend: Backend = "auto",
     ) -> EmbeddingEngine:
         return EmbeddingEngine.from_pretrained(
             name,
             precision=precision,
+            backend=backend,
             threads=threads,
             revision=revision,
             cache_dir=cache_dir,
@@ -85,7 +91,7 @@ def verify_model(
     texts = verification_texts() if texts is None else list(texts)
     if not texts:
         raise InputError("no texts to compare with")
-    with load(model, precision, revision) as engine:
+    with load(model, precision, revision, backend) as engine:
         wanted = reference or (SENTENCE_TRANSFORMERS if engine.precision is Precision.FP32 else "fp32")
         if wanted == SENTENCE_TRANSFORMERS:
             folder = _checkpoint(model, revision, make_store(cache_dir, endpoint=endpoint, offline=offline))

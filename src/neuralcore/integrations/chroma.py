@@ -21,8 +21,8 @@ from chromadb.utils.embedding_functions import known_embedding_functions, regist
 from neuralcore.embedding import EmbeddingEngine, EmbeddingType, Fingerprint, FingerprintMismatch, check_fingerprint
 
 if TYPE_CHECKING:
-    from neuralcore.embedding.engine import PrecisionName
     from neuralcore.embedding.providers import Device
+    from neuralcore.embedding.types import Backend, PrecisionName
 
 _SPACES: list[Literal["cosine", "l2", "ip"]] = ["cosine", "l2", "ip"]
 _NAME = "neuralcore"
@@ -35,9 +35,10 @@ class NeuralcoreEmbeddingFunction(EmbeddingFunction[Documents]):
 
     Args:
         model: name, Hub id or folder.
-        precision: "fp32", "fp16", "int8" or "dynamic-int8".
+        precision: "fp32", "fp16", "bf16", "int8" or "dynamic-int8".
         device: "cpu", "cuda", "tensorrt" or "auto".
         threads: CPU threads; None takes all this process may use.
+        backend: "auto", "native" or "onnxruntime".
 
     Example:
         >>> client.create_collection("docs", embedding_function=NeuralcoreEmbeddingFunction())  # doctest: +SKIP
@@ -49,12 +50,15 @@ class NeuralcoreEmbeddingFunction(EmbeddingFunction[Documents]):
         precision: PrecisionName = "fp32",
         device: Device = "cpu",
         threads: int | None = None,
+        backend: Backend = "auto",
     ) -> None:
-        self._engine = EmbeddingEngine.from_pretrained(model, precision=precision, device=device, threads=threads)
+        self._engine = EmbeddingEngine.from_pretrained(
+            model, precision=precision, backend=backend, device=device, threads=threads
+        )
         fingerprint = self._engine.fingerprint
         self._config = {
             "model": fspath(model), "precision": precision, "device": device, "threads": threads,
-            "fingerprint": json.loads(fingerprint.to_json()),
+            "backend": backend, "fingerprint": json.loads(fingerprint.to_json()),
         }  # fmt: skip
         self.name = partial(_name, fingerprint.space)  # type: ignore[method-assign]  # of the class: any space's
 
@@ -89,7 +93,7 @@ class NeuralcoreEmbeddingFunction(EmbeddingFunction[Documents]):
         return function
 
     def validate_config_update(self, old_config: dict[str, Any], new_config: dict[str, Any]) -> None:
-        """Refuse another vector space for vectors that are there; precision, threads and device may change."""
+        """Refuse another vector space for vectors that are there; what computes them may change."""
         stored, current = (json.dumps(config.get("fingerprint")) for config in (old_config, new_config))
         try:
             check_fingerprint(stored, Fingerprint.from_json(current))

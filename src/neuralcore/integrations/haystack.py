@@ -14,12 +14,12 @@ from haystack import Document, component, default_from_dict, default_to_dict
 from neuralcore.embedding import EmbeddingEngine, EmbeddingType, InputError
 
 if TYPE_CHECKING:
-    from neuralcore.embedding.engine import PrecisionName
     from neuralcore.embedding.providers import Device
+    from neuralcore.embedding.types import Backend, PrecisionName
 
 
 class _Embedder:
-    """What both embedders are made of: four options, and the engine once it is needed."""
+    """What both embedders are made of: five options, and the engine once it is needed."""
 
     def __init__(
         self,
@@ -27,9 +27,10 @@ class _Embedder:
         precision: PrecisionName = "fp32",
         device: Device = "cpu",
         threads: int | None = None,
+        backend: Backend = "auto",
     ) -> None:
         self.model = fspath(model)  # a saved pipeline has no paths
-        self.precision, self.device, self.threads = precision, device, threads
+        self.precision, self.device, self.threads, self.backend = precision, device, threads, backend
         self._engine: EmbeddingEngine | None = None
 
     def warm_up(self) -> None:
@@ -39,8 +40,9 @@ class _Embedder:
     def to_dict(self) -> dict[str, Any]:
         """What a saved pipeline keeps."""
         data: dict[str, Any] = default_to_dict(
-            self, model=self.model, precision=self.precision, device=self.device, threads=self.threads
-        )
+            self, model=self.model, precision=self.precision, device=self.device, threads=self.threads,
+            backend=self.backend,
+        )  # fmt: skip
         return data
 
     @classmethod
@@ -52,7 +54,7 @@ class _Embedder:
     def _ready_engine(self) -> EmbeddingEngine:
         if self._engine is None:
             self._engine = EmbeddingEngine.from_pretrained(
-                self.model, precision=self.precision, device=self.device, threads=self.threads
+                self.model, precision=self.precision, backend=self.backend, device=self.device, threads=self.threads
             )
         return self._engine
 
@@ -78,10 +80,11 @@ class NeuralcoreDocumentEmbedder(_Embedder):
 
     Args:
         model: name, Hub id or folder.
-        precision: "fp32", "fp16", "int8" or "dynamic-int8".
+        precision: "fp32", "fp16", "bf16", "int8" or "dynamic-int8".
         device: "cpu", "cuda", "tensorrt" or "auto".
         threads: CPU threads; None takes all this process may use.
         meta_fields: fields of `meta` put before the content, each on a line.
+        backend: "auto", "native" or "onnxruntime".
 
     Example:
         >>> NeuralcoreDocumentEmbedder().run([Document(content="a text")])["documents"]  # doctest: +SKIP
@@ -94,8 +97,11 @@ class NeuralcoreDocumentEmbedder(_Embedder):
         device: Device = "cpu",
         threads: int | None = None,
         meta_fields: list[str] | None = None,
+        backend: Backend = "auto",
     ) -> None:
-        _Embedder.__init__(self, model, precision, device, threads)  # `component` makes a new class: no plain super()
+        _Embedder.__init__(
+            self, model, precision, device, threads, backend
+        )  # `component` makes a new class: no plain super()
         self.meta_fields = meta_fields or []
 
     def to_dict(self) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from neuralcore.embedding import EmbeddingEngine, EmbeddingType
 if TYPE_CHECKING:
     from os import PathLike
 
-    from neuralcore.embedding.engine import PrecisionName
     from neuralcore.embedding.providers import Device
+    from neuralcore.embedding.types import Backend, PrecisionName
 
 
 class NeuralcoreEmbeddings(Embeddings):
@@ -20,7 +20,8 @@ class NeuralcoreEmbeddings(Embeddings):
 
     Args:
         model: name, Hub id or folder.
-        precision: "fp32", "fp16", "int8" or "dynamic-int8".
+        precision: "fp32", "fp16", "bf16", "int8" or "dynamic-int8".
+        backend: "auto", "native" or "onnxruntime".
         device: "cpu", "cuda", "tensorrt" or "auto".
         threads: CPU threads; None takes all this process may use.
         engine: an engine to use instead, with whatever options it was made; the others are ignored then.
@@ -35,12 +36,13 @@ class NeuralcoreEmbeddings(Embeddings):
         model: str | PathLike[str] = "all-MiniLM-L6-v2",
         *,
         precision: PrecisionName = "fp32",
+        backend: Backend = "auto",
         device: Device = "cpu",
         threads: int | None = None,
         engine: EmbeddingEngine | None = None,
     ) -> None:
         self.engine = engine or EmbeddingEngine.from_pretrained(
-            model, precision=precision, device=device, threads=threads
+            model, precision=precision, backend=backend, device=device, threads=threads
         )
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:

@@ -16,7 +16,8 @@ class NeuralcoreEmbedding(BaseEmbedding):
 
     Args:
         model_name: name, Hub id or folder.
-        precision: "fp32", "fp16", "int8" or "dynamic-int8".
+        precision: "fp32", "fp16", "bf16", "int8" or "dynamic-int8".
+        backend: "auto", "native" or "onnxruntime".
         device: "cpu", "cuda", "tensorrt" or "auto".
         threads: CPU threads; None takes all this process may use.
 
@@ -25,7 +26,8 @@ class NeuralcoreEmbedding(BaseEmbedding):
     """
 
     model_name: str = Field(default="all-MiniLM-L6-v2", description="Name, Hub id or folder.")
-    precision: str = Field(default="fp32", description="fp32, fp16, int8 or dynamic-int8.")
+    precision: str = Field(default="fp32", description="fp32, fp16, bf16, int8 or dynamic-int8.")
+    backend: str = Field(default="auto", description="auto, native or onnxruntime.")
     device: str = Field(default="cpu", description="cpu, cuda, tensorrt or auto.")
     threads: int | None = Field(default=None, description="CPU threads; None takes all this process may use.")
     embed_batch_size: int = Field(default=1024, description="Texts that go to the engine at once.", gt=0)
@@ -43,6 +45,7 @@ class NeuralcoreEmbedding(BaseEmbedding):
         self._engine = EmbeddingEngine.from_pretrained(
             self.model_name,
             precision=self.precision,  # type: ignore[arg-type]  # checked there
+            backend=self.backend,  # type: ignore[arg-type]
             device=self.device,  # type: ignore[arg-type]
             threads=self.threads,
         )

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import PRECISIONS, as_json, make_store, store_options
+from .options import as_json, make_store, store_options
 from .tables import megabytes
 
 if TYPE_CHECKING:
     from neuralcore.embedding.store import Manifest
 
+_PRECISIONS = ("fp32", "fp16", "int8", "dynamic-int8")
 _UNITS = {"n_shapes": "shapes of input run", "n_texts": "texts compared"}
 
 
@@ -22,7 +23,7 @@ _UNITS = {"n_shapes": "shapes of input run", "n_texts": "texts compared"}
 @click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="Folder to make.")
 @click.option("--exporter", type=click.Choice(["builtin", "torch"]), help="Default: builtin where it knows the family.")
 @click.option("--opset", type=click.IntRange(min=1), help="Version of ONNX's operators; default: the exporter's.")
-@click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True)
+@click.option("--precision", type=click.Choice(_PRECISIONS), default="fp32", show_default=True)
 @click.option("--revision", help="Branch, tag or commit on the Hub.")
 @as_json
 @store_options

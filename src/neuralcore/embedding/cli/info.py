@@ -29,8 +29,6 @@ _CPU_FEATURES = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "a
 _LABELS = {
     "cache_bytes": "cache size",
     "threads": "threads available",
-    "int8_backend": "int8 runs on",
-    "int8_reason": "int8",
 }
 _CPUINFO = Path("/proc/cpuinfo")
 
@@ -42,11 +40,11 @@ _CPUINFO = Path("/proc/cpuinfo")
 def info(model: str | None, as_json: bool, cache_dir: Path | None, endpoint: str | None, offline: bool | None) -> None:
     """Print versions, CPU, threads, devices, cache, and each model's state.
 
-    Of a MODEL (a name, a Hub id or a folder), print what INT8 of it runs on, and why it is not the native kernels.
-    Nothing is fetched or made for it.
+    Of a MODEL (a name, a Hub id or a folder), print what each precision of it runs on, and why it is not the native
+    kernels. Nothing is fetched or made for it.
     """
     if model is not None:
-        _print_facts(_int8_of(model, make_store(cache_dir, endpoint, offline)), as_json=as_json)
+        _print_facts(_runners_of(model, make_store(cache_dir, endpoint, offline)), as_json=as_json)
         return
     facts = {**_versions(), **_machine()}
     try:
@@ -69,20 +67,28 @@ def _print_facts(facts: dict[str, Any], *, as_json: bool) -> None:
         return
     for name, value in facts.items():
         if value is not None:
-            label = _LABELS.get(name, name.replace("_", " "))
-            if name == "int8_reason" and facts["int8_backend"]:
-                label = "int8 is not native"
-            click.echo(f"{label:<22}{_shown(name, value)}")
+            click.echo(f"{_label(name, facts):<22}{_shown(name, value)}")
 
 
-def _int8_of(model: str, store: Store) -> dict[str, Any]:
-    """The back end, and why it is not another."""
-    from neuralcore.embedding.backends.native.kernels import choose_isa
-    from neuralcore.embedding.precision.choice import choose_backend
+def _label(name: str, facts: dict[str, Any]) -> str:
+    precision, _, what = name.partition("_")
+    if what == "backend":
+        return f"{precision} runs on"
+    if what == "reason":
+        return f"{precision} is not native" if facts[f"{precision}_backend"] else precision
+    return _LABELS.get(name, name.replace("_", " "))
 
-    choice = choose_backend(store, model)
-    backend = f"native {choose_isa()}" if choice.backend == "native" else choice.backend
-    return {"model": model, "int8_backend": backend, "int8_reason": choice.reason}
+
+def _runners_of(model: str, store: Store) -> dict[str, Any]:
+    """The back end of each precision, and why it is not another."""
+    from neuralcore.embedding import Precision
+    from neuralcore.embedding.precision.choice import choose_backend, name_of
+
+    facts: dict[str, Any] = {"model": model}
+    for precision in (Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8):
+        choice = choose_backend(store, model, precision)
+        facts |= {f"{precision}_backend": name_of(choice, precision), f"{precision}_reason": choice.reason}
+    return facts
 
 
 def _versions() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from neuralcore.embedding.store.registry import ModelSpec
 
 _COLUMNS = (
-    "model", "dim", "tokens", "pooling", "prefixes", "params", "pinned", "precision", "size", "cosine", "state"
+    "model", "dim", "tokens", "pooling", "prefixes", "params", "pinned", "precision", "runs on", "size", "cosine",
+    "state",
 )  # fmt: skip
+_SOURCE_ONLY = "source only"
 
 
 @click.command()
@@ -37,19 +40,27 @@ def list_models(store: Store) -> list[dict[str, Any]]:
     """Each model's configuration and state: those of the registry, then the others in the cache."""
     from neuralcore.embedding.store.registry import registry
 
-    ready = {manifest.folder: manifest for manifest in store.ready()}
+    ready: dict[Path, list[Manifest]] = {}
+    for manifest in store.ready():
+        ready.setdefault(manifest.folder.parent, []).append(manifest)
     known = []
     for spec in registry():
-        target = store.target(spec)
-        manifest = ready.pop(target, None)
-        fetched = (store.cache / "sources" / spec.name).is_dir()
+        made = ready.pop(store.target(spec).parent, [])
+        fetched = made or (store.cache / "sources" / spec.name).is_dir()
         assert spec.config is not None
-        without = "source only" if fetched else "not fetched"
-        known.append(_describe(spec.config, manifest, without=without) | _of_registry(spec))
-        variants = [ready.pop(folder) for folder in list(ready) if folder.parent == target.parent]
-        known += [_describe(spec.config, variant) | _of_registry(spec) for variant in variants]
-    others = (_describe(manifest.config, manifest) | _place(manifest) for manifest in ready.values())
+        without = _SOURCE_ONLY if fetched else "not fetched"
+        known += [_describe(spec.config, each, without=without) | _of_registry(spec) for each in _runnable(made)]
+    others = (
+        _describe(made[0].config, each, without=_SOURCE_ONLY) | _place(made[0])
+        for made in ready.values()
+        for each in _runnable(made)
+    )
     return [*known, *others]
+
+
+def _runnable(manifests: Sequence[Manifest]) -> Sequence[Manifest | None]:
+    """Of a model's source and variants, what is run; None where that is nothing yet."""
+    return [manifest for manifest in manifests if not manifest.is_checkpoint] or [None]
 
 
 def _of_registry(spec: ModelSpec) -> dict[str, Any]:
@@ -87,10 +98,17 @@ def _describe(config: ModelConfig, manifest: Manifest | None, *, without: str = 
         "normalize": config.normalize,
         "prefixes": {name: prefix for name, prefix in prefixes.items() if prefix},
         "precision": manifest.precision if manifest else "fp32",
+        "backend": _backend(manifest) if manifest else None,
         "measured": dict(manifest.measured) if manifest else {},
         "bytes": manifest.n_bytes if manifest else 0,
         "state": _state(manifest) if manifest else without,
     }
+
+
+def _backend(manifest: Manifest) -> str:
+    if manifest.model_path.suffix == ".onnx":
+        return "onnxruntime"
+    return "native" if manifest.folder.name.endswith("-native") else "static"
 
 
 def _row(model: dict[str, Any]) -> list[str]:
@@ -104,4 +122,5 @@ def _row(model: dict[str, Any]) -> list[str]:
     parameters = model.get("parameters")
     told = [f"{parameters / 1e6:.0f} M" if parameters else "", model.get("pinned", "")]
     cosine = f"{model['measured']['mean_cosine']:.4f}" if model["measured"] else ""
-    return [model["name"], *numbers, prefixes, *told, model["precision"], size, cosine, model["state"]]
+    made = [model["precision"], model["backend"] or "", size, cosine, model["state"]]
+    return [model["name"], *numbers, prefixes, *told, *made]

@@ -24,12 +24,19 @@ _STORE = (
     click.option("--endpoint", metavar="URL", help="A mirror of the Hub, asked first."),
     click.option("--offline", is_flag=True, default=None, help="Make no network call."),
 )
-PRECISIONS = ("fp32", "fp16", "int8", "dynamic-int8")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "dynamic-int8")
+BACKENDS = ("auto", "native", "onnxruntime")
+
+backend = click.option(
+    "--backend", type=click.Choice(BACKENDS), default="auto", show_default=True,
+    help="auto: the native kernels on a CPU for what they know, else ONNX Runtime.",
+)  # fmt: skip
 
 _MODEL = (click.option("--model", "-m", default=DEFAULT_MODEL, show_default=True, help="Name, Hub id or folder."),)
 _ENGINE = (
     click.option("--revision", help="Branch, tag or commit on the Hub."),
     click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True),
+    backend,
     click.option("--device", type=click.Choice(["cpu", "cuda", "tensorrt", "auto"]), default="cpu", show_default=True),
     click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: all this process may use."),
     click.option("--dimensions", type=click.IntRange(min=1), help="Keep only so many (Matryoshka models)."),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import PRECISIONS, as_json, store_options
+from .options import PRECISIONS, as_json, backend, store_options
 from .tables import print_table
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--precision", type=click.Choice(PRECISIONS), default="fp32", help="[default: fp32, or that of MODEL's ONNX file]"
 )
+@backend
 @click.option(
     "--reference",
     metavar="WHAT",

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 from os import PathLike
 
 from ..arguments import Truncation
-from ..engine import EmbeddingEngine, PrecisionName
+from ..engine import EmbeddingEngine
 from ..loader import lasting_name
 from ..providers import Device
 from ..settings import expanded
+from ..types import Backend, PrecisionName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class EngineRecipe:
 
     model: str | PathLike[str] = "all-MiniLM-L6-v2"
     precision: PrecisionName = "fp32"
+    backend: Backend = "auto"
     device: Device = "cpu"
     truncation: Truncation = "truncate"
     dimensions: int | None = None

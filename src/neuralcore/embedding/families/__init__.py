@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from ..documents import Document
 from ..errors import UnsupportedModel
-from .architecture import require
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -60,6 +59,8 @@ def read_stack(config: Document, checkpoint: Checkpoint) -> Stack:
         ModelCorrupt: a value of config.json cannot be one; a tensor is missing, has another shape, or holds NaN or
             infinity (when it is read).
     """
+    from .architecture import require
+
     family = _family_of(config)
     if family is None:
         kind = config.get("model_type")

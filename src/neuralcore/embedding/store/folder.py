@@ -21,9 +21,6 @@ from ..files import sha256_of_all
 from ..forks import Once
 from .steps import ACTIVATION_CLASSES, FIRST, POOLING_NAMES, Module, Steps, list_modules, read_steps, told_max_tokens
 
-FOLDER_VERSION = 5
-"""Raised when what a folder says is read otherwise: configurations that are kept in the cache are then read again."""
-
 _ONNX_NAMES = ("model.onnx", "model_optimized.onnx", "encoder_model.onnx", "sentence_transformers.onnx")
 _ONNX_FOLDERS = ("", "onnx")
 

@@ -6,13 +6,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
 from ..config import ModelConfig
 from ..errors import ModelCorrupt
 from ..files import sha256
+
+FOLDER_VERSION = 5
+"""Raised when what a folder says is read otherwise: configurations that are kept in the cache are then read again."""
 
 _NAME = "manifest.json"
 _FORMAT = 2
@@ -36,19 +38,26 @@ class FileRecord:
         return cls(str(name), stat.st_size, sha256(path), stat.st_mtime_ns)
 
 
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version  # 15 ms, which what only reads need not wait for
+
+    return {name: version(name) for name in ("neuralcore-embedding", "onnx", "numpy")}
+
+
 @dataclass(slots=True, kw_only=True)
 class Manifest:
-    """A model that is ready to load.
+    """A source, or a model made from one.
 
     Args:
         folder: where the manifest lies; None if it has not been written.
-        files: by role: "model" (.onnx), "weights" (external data, if any), "tokenizer".
+        files: by role: "model" (.onnx or .safetensors), "weights" (external data, if any), "tokenizer". The source of a
+            checkpoint has no model, and a model that was made from it no tokenizer.
         config: the model's configuration.
         max_positions: most tokens it can take.
         source: kind, name, revision and hashes of what it was made from.
-        graph_version: version of the graph builder; 0 for an ONNX file that is used as it was found.
+        graph_version: version of the writer of its graph; 0 where it has none, or one that was found.
         versions: of the packages that made it.
-        precision: "fp32" for the model as it is.
+        precision: "fp32" for the model as it is, and for a source.
         measured: how near it is to the fp32 model, for one of another precision (`agreement.Agreement`).
     """
 
@@ -57,16 +66,19 @@ class Manifest:
     config: ModelConfig
     max_positions: int
     source: Mapping[str, Any]
-    graph_version: int
-    versions: Mapping[str, str] = field(
-        default_factory=lambda: {name: version(name) for name in ("neuralcore-embedding", "onnx", "numpy")}
-    )
+    graph_version: int = 0
+    versions: Mapping[str, str] = field(default_factory=_versions)
     precision: str = "fp32"
     measured: Mapping[str, float] = field(default_factory=dict)
 
     @property
+    def is_checkpoint(self) -> bool:
+        """Whether it is a source from which models are made; else it has a model."""
+        return "model" not in self.files
+
+    @property
     def model_path(self) -> Path:
-        """The .onnx file."""
+        """What a back end opens."""
         return self.folder / self.files["model"].path
 
     @property
@@ -158,8 +170,8 @@ class Manifest:
 def _records(values: Mapping[str, Any]) -> dict[str, FileRecord]:
     """The files; one without a digest (of an earlier version) may say anything."""
     records = {role: FileRecord(**record) for role, record in values.items()}
-    if not {"model", "tokenizer"} <= records.keys():
-        raise ValueError("it lists no model, or no tokenizer")
+    if not {"model", "tokenizer"} & records.keys():
+        raise ValueError("it lists neither a model nor a tokenizer")
     for record in records.values():
         if [type(value) for value in astuple(record)] != [str, int, str, int]:
             raise TypeError(f"it lists a file as {record}")

@@ -14,6 +14,9 @@ from typing import Any
 from ..config import ModelConfig
 from ..errors import InputError, UnsupportedModel
 
+SOURCES = ("mirror", "hub", "index")
+"""Where models may be had."""
+
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 _OWN_KEYS = ("repository", "revision", "max_positions", "sha256", "aliases", "parameters", "megabytes")
@@ -125,6 +128,11 @@ def find_spec(model: str, revision: str | None = None) -> ModelSpec:
     if revision in (None, spec.revision):
         return spec
     return replace(spec, revision=revision, sha256={}, package_index=None)
+
+
+def as_name(text: str) -> str:
+    """A repository or revision as one name of a folder."""
+    return text.replace("/", "--")
 
 
 def closest_names(model: str) -> list[str]:

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from ..errors import Attempt, InputError, ModelCorrupt, ModelUnavailable, UnsupportedModel
 from ..files import NOT_WRITABLE, check_sha256, staged_folder
-from .registry import ModelSpec, closest_names
+from .registry import ModelSpec, as_name, closest_names
 from .transfer import without_secrets
 
-SOURCES = ("mirror", "hub", "index")
 _HUB = "https://huggingface.co"
 _log = logging.getLogger(__name__)
 
@@ -110,11 +109,6 @@ class Sources:
         closest = closest_names(spec.repository) if spec.config is None else ()
         known = f"Known by name is {' or '.join(closest)}. " if closest else ""
         return f"{known}Pass a folder instead of a name, or the address of a mirror with endpoint=."
-
-
-def as_name(text: str) -> str:
-    """A repository or revision as one name of a folder."""
-    return text.replace("/", "--")
 
 
 def _as_last_word(corrupt: ModelCorrupt, attempts: Sequence[Attempt]) -> ModelCorrupt:

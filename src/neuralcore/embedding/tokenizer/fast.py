@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -144,6 +143,8 @@ def _read(from_json: Callable[[str], Any], path: Path, document: str | None) -> 
 
 
 def _find_version_doubt() -> str | None:
+    from importlib.metadata import version  # 15 ms, which a few texts need not wait for
+
     found = version("tokie")
     return None if found == PROVEN_VERSION else f"proven is tokie {PROVEN_VERSION}, not {found}"
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ..documents import Document, read_object
 from ..errors import OutOfMemory, UnsupportedModel
-from .effective import TokenizerFiles, make_effective
 from .reference import Reference, keep_vocabulary
 
 _MOST_BYTES = 128 << 20  # of a tokenizer.json: Gemma's 256,000 pieces take 33 MB
@@ -69,6 +68,8 @@ def read_effective(path: Path) -> str | None:
 
 
 def _make_effective(path: Path) -> str | None:
+    from .effective import TokenizerFiles, make_effective
+
     tokenizer = read_object(path, required=True, most_bytes=_MOST_BYTES)
     others = (read_object(path.parent / name) for name in (_ARCHITECTURE, _SPECIAL, _ADDED))
     effective = make_effective(TokenizerFiles(tokenizer, _read_settings(path.parent), *others))

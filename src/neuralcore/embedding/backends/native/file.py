@@ -82,6 +82,16 @@ def read_origin(path: Path) -> str:
         raise _corrupt(path, error) from error
 
 
+def is_packed(path: Path) -> bool:
+    """Whether a safetensors file says that it is a packed model, damaged or not."""
+    try:
+        with path.open("rb") as file:
+            n_bytes = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            return f'"{_KEY}"'.encode() in file.read(min(n_bytes, _LONGEST_HEADER))
+    except OSError:
+        return False
+
+
 def read_packed(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Map a packed file: its tensors, read-only and read from the file as they are used, and what `about` said.
 

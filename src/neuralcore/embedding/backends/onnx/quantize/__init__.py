@@ -67,6 +67,8 @@ def quantize_model(
         check_texts(texts)
         texts = list(texts)
     source, target, wanted = Path(input_path), Path(output_path), Precision(precision)
+    if wanted is Precision.BF16:
+        raise UnsupportedModel(str(source), "bf16 is computed by the native kernels, and no graph has it")
     if (found := detect_quantization(source)) is not Precision.FP32:
         raise UnsupportedModel(str(source), f"it is {found} already; quantize an fp32 model")
     OnnxSession(source, device="cpu", n_threads=1, gpu=GpuOptions())  # what does not run is not worked on
