@@ -334,7 +334,11 @@ def test_engine_says_that_its_file_was_cut(tiny_folder, tmp_path):
     if absence():
         pytest.skip(absence())
     with EmbeddingEngine.from_pretrained(tiny_folder, precision="int8", cache_dir=tmp_path) as engine:
-        path, tokenizer, config = engine._model_path, engine._model_path.with_name("tokenizer.json"), engine.config
+        path, tokenizer, config = (
+            engine._model_path,
+            engine._model_path.parent.with_name("source") / "tokenizer.json",
+            engine.config,
+        )
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ModelCorrupt, match="it was cut off") as caught:
         EmbeddingEngine(path, tokenizer, config)

@@ -37,9 +37,11 @@ from neuralcore.embedding.backends.onnx.quantize.model import Model
 from neuralcore.embedding.backends.onnx.write import write_onnx
 from neuralcore.embedding.precision.graphs import compare_files
 from neuralcore.embedding.samples import calibration_texts, verification_texts
+from neuralcore.embedding.store import make_store
 from neuralcore.embedding.types import TokenBatch
 from tests.checkpoints import HIDDEN, MAKERS
 from tests.random_stacks import LIKE, Features, random_stack
+from tests.ready import ready_graph
 from tests.stacks import stack_of
 
 OTHERS = ("fp16", "int8", "dynamic-int8")
@@ -52,9 +54,10 @@ def source(tmp_path_factory) -> Path:
     from tests import tiny_model
 
     folder = tiny_model.write(tmp_path_factory.mktemp("source") / "tiny")
-    cache = tmp_path_factory.mktemp("cache")
-    with EmbeddingEngine.from_pretrained(folder, cache_dir=cache) as engine:
-        return engine._model_path
+    store = make_store(tmp_path_factory.mktemp("cache"))
+    graph = ready_graph(store, folder)
+    shutil.copy(store.ensure(folder).tokenizer_path, graph.folder)
+    return graph.model_path
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +77,9 @@ def open_engine(path: Path, source: Path) -> EmbeddingEngine:
     return EmbeddingEngine(path, source.parent / "tokenizer.json", config)
 
 
-@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("precision", ["fp32", *OTHERS])
 def test_precision_is_read_from_the_graph_not_from_the_name(made, precision):
-    assert detect_quantization(made[precision]) is precision
+    assert detect_quantization(made[precision]) is Precision(precision)
 
 
 @pytest.mark.parametrize(("precision", "lowest"), [("fp16", 0.9999), ("int8", 0.99), ("dynamic-int8", 0.95)])
@@ -147,6 +150,11 @@ def test_types_that_exporters_note_do_not_outlive_their_change(source, tmp_path)
     quantize_model(tmp_path / "model.onnx", tmp_path / "half.onnx", "fp16", tokenizer_path=tokenizer, max_tokens=32)
     with open_engine(tmp_path / "half.onnx", source) as engine:
         assert np.isfinite(engine.embed("the cat")).all()
+
+
+def test_bf16_is_no_graphs(source, tmp_path):
+    with pytest.raises(UnsupportedModel, match="bf16 is computed by the native kernels"):
+        quantize_model(source, tmp_path / "out.onnx", "bf16")
 
 
 def test_fp32_is_a_copy(source, tmp_path):
