@@ -49,7 +49,9 @@ def expected(group, folder, *, has_default):
 @pytest.mark.parametrize("name", RUN)
 def test_vectors_are_those_of_sentence_transformers(tmp_path, name):
     group, folder = ALL[name]
-    compare(folder.write(tmp_path / "model"), group, folder, tmp_path / "cache")
+    written = folder.write(tmp_path / "model")
+    for backend in ("auto", "onnxruntime") if group in ("steps", "dense") else ("auto",):
+        compare(written, group, folder, tmp_path / "cache", backend=backend)
 
 
 @pytest.mark.parametrize("folder", [folder for folder in groups()["steps"] if folder.refused is None], ids=str)
@@ -65,8 +67,8 @@ def test_onnx_file_that_is_used_where_it_lies_obeys_the_same_steps(tmp_path, fol
     compare(written, "steps", folder, tmp_path / "cache")
 
 
-def compare(written, group, folder, cache):
-    with EmbeddingEngine.from_pretrained(written, cache_dir=cache, threads=1) as engine:
+def compare(written, group, folder, cache, *, backend="auto"):
+    with EmbeddingEngine.from_pretrained(written, cache_dir=cache, threads=1, backend=backend) as engine:
         has_default = engine.config.default_prompt is not None
         for embedding_type, vectors in expected(group, folder, has_default=has_default).items():
             if embedding_type in folder.unlike:

@@ -16,6 +16,7 @@ from neuralcore.embedding.store.registry import find_spec
 from tests import tiny_model
 from tests.altered_folders import static
 from tests.families import modules
+from tests.ready import ready_graph
 
 pytestmark = pytest.mark.skipif(bool(absence()), reason=absence())
 ODD = next(case for case in modules()["bert_like"] if case.name == "bert_odd")
@@ -43,8 +44,7 @@ def test_kernels_that_are_switched_off_are_the_reason(tiny_folder, tmp_path, mon
 
 
 def test_onnx_file_is_used_as_it_was_found(tiny_folder, tmp_path):
-    with EmbeddingEngine.from_pretrained(tiny_folder, cache_dir=tmp_path / "cache") as engine:
-        made = engine._model_path
+    made = ready_graph(make_store(tmp_path / "cache"), tiny_folder).model_path
     folder = shutil.copytree(tiny_folder, tmp_path / "found")
     (folder / "model.safetensors").unlink()
     for path in made.parent.glob("model.onnx*"):

@@ -17,8 +17,10 @@ from neuralcore.embedding import (
     check_fingerprint,
 )
 from neuralcore.embedding.backends.onnx.write import write_onnx
+from neuralcore.embedding.store import make_store
 from neuralcore.embedding.store.folder import ModelFolder
 from tests.altered_folders import TEXTS, groups
+from tests.ready import ready_graph
 
 FOLDERS = {folder.name: folder for folder in groups()["dense"]}
 
@@ -112,8 +114,7 @@ def test_other_step_is_another_space_and_is_made_anew(tmp_path, cache, change, t
 def test_graph_is_used_for_what_it_says_of_itself_only(tmp_path, cache):
     """A configuration with another activation is not the graph's, and nothing else can run its step."""
     folder = FOLDERS["tanh_to_fewer"].write(tmp_path / "model")
-    EmbeddingEngine.from_pretrained(folder, cache_dir=cache).close()
-    graph = next(cache.rglob("model.onnx"))
+    graph = ready_graph(make_store(cache), folder).model_path
     config = ModelFolder(folder).config()
     with EmbeddingEngine(graph, folder / "tokenizer.json", config) as engine:
         assert engine.embed("cat").shape == (24,)

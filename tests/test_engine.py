@@ -19,8 +19,10 @@ from neuralcore.embedding import (
     ProviderUnavailable,
     UnsupportedModel,
 )
+from neuralcore.embedding.store import make_store
 from neuralcore.embedding.stream import WINDOW_TEXTS
 from tests import tiny_model
+from tests.ready import ready_graph
 
 TEXTS = ["the cat sat on the mat", "a dog", "", "the big red tree " * 20]
 
@@ -324,27 +326,31 @@ def test_unfinished_stream_can_be_dropped(engine):
     assert engine.embed("the cat").shape == (48,)
 
 
-def test_engine_from_files_equals_engine_by_folder(engine, tiny_folder, tmp_path):
-    model = next((tmp_path / "cache").rglob("model.onnx"))
-    with EmbeddingEngine(model, tiny_folder / "tokenizer.json") as own:
+@pytest.fixture
+def graph(tiny_folder, tmp_path):
+    """The path of the folder's graph."""
+    return ready_graph(make_store(tmp_path / "cache"), tiny_folder).model_path
+
+
+def test_engine_from_files_equals_engine_by_folder(load, graph, tiny_folder):
+    with EmbeddingEngine(graph, tiny_folder / "tokenizer.json") as own, load(backend="onnxruntime") as engine:
         assert own.config == replace(engine.config, name=own.config.name)
         np.testing.assert_array_equal(own.embed_batch(TEXTS), engine.embed_batch(TEXTS))
 
 
 @pytest.mark.parametrize("pooling", list(PoolingStrategy))
 @pytest.mark.parametrize("normalize", [True, False])
-def test_configuration_other_than_the_graphs_is_honoured(engine, tiny_folder, tmp_path, pooling, normalize):
+def test_configuration_other_than_the_graphs_is_honoured(engine, graph, tiny_folder, pooling, normalize):
     """The graph pools by mean and normalises; any other wish is computed from its token vectors."""
-    model = next((tmp_path / "cache").rglob("model.onnx"))
     config = replace(engine.config, pooling=pooling, normalize=normalize)
-    hidden = run_alone(model, engine, "a dog ran")
+    hidden = run_alone(graph, engine, "a dog ran")
     wanted = {"cls": hidden[0], "max": hidden.max(axis=0), "last_token": hidden[-1]}
     places = np.arange(1, len(hidden) + 1)[:, None]
     wanted["weightedmean"] = (hidden * places).sum(axis=0) / places.sum()
     wanted["mean_sqrt_len"] = hidden.sum(axis=0) / len(hidden) ** 0.5
     expected = wanted.get(pooling, hidden.mean(axis=0))
     expected = expected / np.linalg.norm(expected) if normalize else expected
-    with EmbeddingEngine(model, tiny_folder / "tokenizer.json", config) as other:
+    with EmbeddingEngine(graph, tiny_folder / "tokenizer.json", config) as other:
         np.testing.assert_allclose(other.embed_batch([TEXTS[3], "a dog ran"])[1], expected, atol=4e-6)
 
 
@@ -357,13 +363,12 @@ def run_alone(model, engine, text):
     return session.run(["last_hidden_state"], feeds)[0][0].astype(np.float64)
 
 
-def test_repository_with_an_onnx_file_works_as_it_is(tiny_folder, engine, tmp_path):
-    built = next((tmp_path / "cache").rglob("model.onnx"))
+def test_repository_with_an_onnx_file_works_as_it_is(graph, engine, tmp_path):
     for name in ("model.onnx", "onnx/model.onnx", "something_else.onnx"):
         folder = tmp_path / name.replace("/", "_")
         tiny_model.write(folder)
         (folder / "model.safetensors").unlink()
-        place_onnx(built, folder / name)
+        place_onnx(graph, folder / name)
         with EmbeddingEngine.from_pretrained(folder, cache_dir=tmp_path / "unused") as as_found:
             np.testing.assert_allclose(as_found.embed_batch(TEXTS), engine.embed_batch(TEXTS), atol=1e-6)
     assert not (tmp_path / "unused").exists()
@@ -421,10 +426,9 @@ def test_pickled_engine_is_of_the_same_folder_wherever_it_is_loaded(tiny_folder,
         np.testing.assert_array_equal(copy.embed("a cat"), expected)
 
 
-def test_engine_from_files_pickles_too(engine, tiny_folder, tmp_path):
-    model = next((tmp_path / "cache").rglob("model.onnx"))
+def test_engine_from_files_pickles_too(graph, tiny_folder):
     config = ModelConfig(name="own", dimension=48, max_tokens=16, pooling=PoolingStrategy.CLS)
-    own = EmbeddingEngine(model, tiny_folder / "tokenizer.json", config, threads=1)
+    own = EmbeddingEngine(graph, tiny_folder / "tokenizer.json", config, threads=1)
     copy = pickle.loads(pickle.dumps(own))
     assert copy.config == config
     np.testing.assert_array_equal(copy.embed("the cat"), own.embed("the cat"))

@@ -1,5 +1,6 @@
 """Cached files that change behind the store's back: with another content, and the same size and time."""
 
+import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +12,8 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
-from neuralcore.embedding import EmbeddingEngine, InferenceError, ModelCorrupt
-from neuralcore.embedding.backends.native.kernels import choose_isa
+from neuralcore.embedding import EmbeddingEngine, InferenceError, ModelCorrupt, VerificationFailed
+from neuralcore.embedding.backends.native.kernels import absence
 from neuralcore.embedding.cli.commands import cli
 from neuralcore.embedding.store import make_store
 from tests import hub_server
@@ -21,6 +22,8 @@ from tests.ready import ready_graph
 
 REPOSITORY = "org/tiny"
 TEXTS = ["the cat sat", "a dog ran under the tree", ""]
+OPTIONS = {"onnxruntime": {}, "native": {"precision": "int8"}}
+WEIGHTS = {"onnxruntime": "fp32/model.onnx.data", "native": "int8-native/model.safetensors"}
 
 
 @pytest.fixture
@@ -29,10 +32,24 @@ def hub(tiny_folder):
         yield state
 
 
+@pytest.fixture(
+    params=["onnxruntime", pytest.param("native", marks=pytest.mark.skipif(bool(absence()), reason=absence()))]
+)
+def backend(request) -> str:
+    return request.param
+
+
 @pytest.fixture
-def load(hub, tmp_path):
+def load(hub, tmp_path, backend):
     options = {"cache_dir": tmp_path / "cache", "endpoint": hub.url, "sources": ["mirror"], "threads": 2}
+    options |= {"backend": backend, **OPTIONS[backend]}
     return lambda **more: EmbeddingEngine.from_pretrained(REPOSITORY, **options, **more)
+
+
+@pytest.fixture
+def weights(backend, tmp_path):
+    """Finds the cached weights."""
+    return lambda: next((tmp_path / "cache/models").rglob(WEIGHTS[backend]))
 
 
 def unseen(path: Path, change) -> None:
@@ -44,33 +61,38 @@ def unseen(path: Path, change) -> None:
 
 
 def poison(path: Path) -> None:
-    """Make every number a NaN."""
-    path.write_bytes(b"\xff" * path.stat().st_size)
-
-
-def poison_tensors(path: Path) -> None:
+    """Make every number a NaN; of a safetensors file, those behind its header."""
     content = path.read_bytes()
-    start = 8 + int.from_bytes(content[:8], "little")
+    start = 8 + int.from_bytes(content[:8], "little") if path.suffix == ".safetensors" else 0
     path.write_bytes(content[:start] + b"\xff" * (len(content) - start))
 
 
 def blur(path: Path) -> None:
-    """Change numbers, and leave them numbers."""
-    values = np.frombuffer(path.read_bytes(), np.float32).copy()
-    values[:] = values[::-1]
-    path.write_bytes(values.tobytes())
+    """Change numbers, and leave them numbers; of a safetensors file, those of its largest tensor."""
+    content = bytearray(path.read_bytes())
+    first, last = _largest_tensor(content) if path.suffix == ".safetensors" else (0, len(content))
+    content[first:last] = np.frombuffer(content[first:last], np.float32)[::-1].tobytes()
+    path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "manifest.json"])
-def test_file_that_cannot_be_read_is_made_again(load, tmp_path, name):
+def _largest_tensor(content: bytes) -> tuple[int, int]:
+    start = 8 + int.from_bytes(content[:8], "little")
+    places = [entry["data_offsets"] for name, entry in json.loads(content[8:start]).items() if name != "__metadata__"]
+    first, last = max(places, key=lambda place: place[1] - place[0])
+    return start + first, start + last
+
+
+@pytest.mark.parametrize("name", ["model", "source/tokenizer.json", "source/manifest.json", "manifest.json"])
+def test_file_that_cannot_be_read_is_made_again(load, weights, backend, name):
     with load() as engine:
         expected = engine.embed_batch(TEXTS)
-    path = next((tmp_path / "cache/models").rglob(name))
+    model = weights().with_name("model.onnx") if backend == "onnxruntime" else weights()
+    path = model if name == "model" else model.parent.parent / name if "/" in name else model.with_name(name)
     whole = path.read_bytes()
     unseen(path, lambda path: path.write_bytes(b"\0" * len(whole)))
     with load() as engine:
         np.testing.assert_array_equal(engine.embed_batch(TEXTS), expected)
-    if name != "manifest.json":
+    if not name.endswith("manifest.json"):
         assert path.read_bytes() == whole
 
 
@@ -83,30 +105,22 @@ def test_bit_of_the_manifest_that_leaves_it_readable_is_noticed(load, tmp_path):
             assert engine.max_tokens == 32
 
 
-def test_weights_that_make_no_finite_vector_are_made_again_while_the_engine_runs(load, tmp_path):
+def test_weights_that_make_no_finite_vector_are_made_again_while_the_engine_runs(load, weights, backend):
     with load() as engine:
+        assert engine.backend.startswith(backend)
         expected = engine.embed_batch(TEXTS)
-    unseen(next((tmp_path / "cache/models").rglob("model.onnx.data")), poison)
+    unseen(weights(), poison)
     with load() as engine:
         np.testing.assert_array_equal(engine.embed_batch(TEXTS), expected)
     with load() as engine:
         np.testing.assert_array_equal(engine.embed_batch(TEXTS), expected)
 
 
-@pytest.mark.skipif(choose_isa() is None, reason="no native kernels here")
-def test_packed_weights_that_make_no_finite_vector_are_made_again(load, tmp_path):
-    with load(precision="int8") as engine:
-        assert engine.backend.startswith("native")
-        expected = engine.embed_batch(TEXTS)
-    unseen(next((tmp_path / "cache/models").rglob("int8-native/model.safetensors")), poison_tensors)
-    with load(precision="int8") as engine:
-        np.testing.assert_array_equal(engine.embed_batch(TEXTS), expected)
-
-
-def test_threads_that_find_the_damage_together_heal_it_once(load, hub, tmp_path, caplog):
+@pytest.mark.parametrize("backend", ["onnxruntime"], indirect=True)
+def test_threads_that_find_the_damage_together_heal_it_once(load, weights, caplog):
     with load() as engine:
         expected = engine.embed_batch(TEXTS)
-    unseen(next((tmp_path / "cache/models").rglob("model.onnx.data")), poison)
+    unseen(weights(), poison)
     together = Barrier(4)
 
     def embed(_) -> np.ndarray:
@@ -120,8 +134,8 @@ def test_threads_that_find_the_damage_together_heal_it_once(load, hub, tmp_path,
 
 
 def test_model_that_never_was_finite_is_an_error_after_one_look(load, hub, tiny_folder, caplog):
-    poison_tensors(tiny_folder / "model.safetensors")
-    with pytest.raises((InferenceError, ModelCorrupt), match="finite"), load() as engine:
+    poison(tiny_folder / "model.safetensors")
+    with pytest.raises((InferenceError, ModelCorrupt, VerificationFailed), match=r"finite|NaN|nan"), load() as engine:
         engine.embed_batch(TEXTS)
 
 
@@ -133,20 +147,21 @@ def test_damage_that_cannot_be_mended_is_an_error(load, hub, tmp_path):
                 unseen(path, poison)
     for blob in (tmp_path / "cache/hub").rglob("blobs/*"):
         unseen(blob, poison)
-    with load(offline=True) as engine, pytest.raises(ModelCorrupt):
+    with pytest.raises(ModelCorrupt), load(offline=True) as engine:
         engine.embed_batch(TEXTS)
 
 
-def test_numbers_that_changed_are_found_by_verification_only(load, tmp_path):
+def test_numbers_that_changed_are_found_by_verification_only(load, weights):
     with load() as engine:
         expected = engine.embed_batch(TEXTS)
-    unseen(next((tmp_path / "cache/models").rglob("model.onnx.data")), blur)
+    unseen(weights(), blur)
     with load() as engine:
         assert np.abs(engine.embed_batch(TEXTS) - expected).max() > 0.01
     with load(verify_files=True) as engine:
         np.testing.assert_array_equal(engine.embed_batch(TEXTS), expected)
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime"], indirect=True)
 def test_weights_beside_an_onnx_file_of_the_hub_are_verified(load, hub, tiny_folder, tmp_path):
     built = ready_graph(make_store(tmp_path / "other"), tiny_folder)
     model = onnx.load(str(built.model_path))
@@ -159,12 +174,13 @@ def test_weights_beside_an_onnx_file_of_the_hub_are_verified(load, hub, tiny_fol
         np.testing.assert_array_equal(engine.embed_batch(TEXTS), expected)
 
 
-def test_commands_verify_on_request(load, hub, tmp_path):
+def test_commands_verify_on_request(load, hub, weights, backend, tmp_path):
     load().close()
-    data = next((tmp_path / "cache/models").rglob("model.onnx.data"))
+    data = weights()
     whole = data.read_bytes()
     unseen(data, blur)
     arguments = ["embed", "-m", REPOSITORY, "--cache-dir", str(tmp_path / "cache"), "--endpoint", hub.url]
+    arguments += ["--backend", backend, "--precision", OPTIONS[backend].get("precision", "fp32")]
     assert CliRunner().invoke(cli, [*arguments, "a text"]).exit_code == 0
     assert data.read_bytes() != whole
     assert CliRunner().invoke(cli, [*arguments, "--verify", "a text"]).exit_code == 0

@@ -165,7 +165,7 @@ def test_fp32_is_a_copy(source, tmp_path):
 
 def test_wrong_arguments_are_refused_before_anything_is_written(source, tmp_path):
     output = tmp_path / "out.onnx"
-    with pytest.raises(InputError, match="precision must be one of fp32, fp16, int8, dynamic-int8, not 'int4'"):
+    with pytest.raises(InputError, match="precision must be one of fp32, fp16, bf16, int8, dynamic-int8, not 'int4'"):
         quantize_model(source, output, "int4")
     with pytest.raises(InputError, match="calibration needs texts"):
         quantize_model(source, output, "int8", texts=[])

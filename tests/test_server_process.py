@@ -313,7 +313,7 @@ def test_files_that_changed_unseen_are_found_before_a_vector_is_served(folder, e
     from tests.test_healing import blur, unseen
 
     def served(*options):
-        with running(folder, *options, cache=tmp_path / "own") as server:
+        with running(folder, "--backend", "onnxruntime", *options, cache=tmp_path / "own") as server:
             return np.array(server.post("/embed", {"inputs": TEXTS}).json())
 
     served()

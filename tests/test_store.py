@@ -447,7 +447,7 @@ def test_changed_folder_is_converted_again(tiny_folder, tmp_path):
     tiny_model.write(tiny_folder, seed=8)
     after = EmbeddingEngine.from_pretrained(tiny_folder, cache_dir=tmp_path / "c").embed("the cat")
     assert np.abs(before - after).max() > 0.01
-    assert len(list((tmp_path / "c/models").rglob("model.onnx"))) == 1
+    assert len(list((tmp_path / "c/models").rglob("source"))) == 1
 
 
 def test_cache_is_never_in_the_temp_folder(monkeypatch):

@@ -22,6 +22,7 @@ from neuralcore.embedding.tokenizer.files import read_effective
 from tests import golden, tiny_model, tokenizer_folders
 from tests.altered_folders import change, write
 from tests.altered_folders.tokenizer import BERT, rich
+from tests.ready import ready_graph
 
 FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 
@@ -213,9 +214,8 @@ def test_tokenizer_that_fails_on_a_text_is_damaged(folder):
 
 def onnx_folder(folder, tmp_path):
     """A folder whose encoder is an ONNX file, used where it lies."""
-    with EmbeddingEngine.from_pretrained(folder, cache_dir=tmp_path / "built") as engine:
-        for path in engine._model_path.parent.glob("model.onnx*"):
-            shutil.copyfile(path, folder / path.name)
+    for path in ready_graph(make_store(tmp_path / "built"), folder).folder.glob("model.onnx*"):
+        shutil.copyfile(path, folder / path.name)
     (folder / "model.safetensors").unlink()
     return folder
 

@@ -12,6 +12,11 @@ from tests.families import KINDS, modules, texts_of
 from tests.families.texts import TEXTS
 
 CASES = {case.name: (module, case) for module, cases in modules().items() for case in cases}
+RUNS = [
+    (name, backend)
+    for name, (_, case) in CASES.items()
+    for backend in ("onnxruntime", *(["auto"] if case.is_native else []))
+]
 BOUND, BOUND_OF_UNIT_LENGTH = 5e-6, 1e-6
 
 
@@ -28,10 +33,10 @@ def compare(vectors, name, kind="fp32"):
     np.testing.assert_allclose(vectors, golden(module)[f"{name}/{kind}"], atol=bound, rtol=0)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_vectors_are_those_of_sentence_transformers(tmp_path, name):
+@pytest.mark.parametrize(("name", "backend"), RUNS)
+def test_vectors_are_those_of_sentence_transformers(tmp_path, name, backend):
     folder = CASES[name][1].write(tmp_path / "model")
-    with EmbeddingEngine.from_pretrained(folder, cache_dir=tmp_path / "cache") as engine:
+    with EmbeddingEngine.from_pretrained(folder, cache_dir=tmp_path / "cache", backend=backend) as engine:
         compare(np.array([engine.embed(text) for text in TEXTS]), name)
         compare(engine.embed_batch(TEXTS), name)
         order = np.random.RandomState(1).permutation(len(TEXTS))
