@@ -14,8 +14,17 @@ import numpy as np
 import onnx
 import pytest
 
-from neuralcore.embedding import EmbeddingEngine, InputError, ModelCorrupt, ModelUnavailable, UnsupportedModel
+from neuralcore.embedding import (
+    EmbeddingEngine,
+    InputError,
+    ModelCorrupt,
+    ModelUnavailable,
+    Precision,
+    UnsupportedModel,
+)
+from neuralcore.embedding.backends.native.kernels import absence
 from neuralcore.embedding.files import staged_folder
+from neuralcore.embedding.precision.graphs import ensure_graph
 from neuralcore.embedding.store import Manifest, Store, make_store
 from neuralcore.embedding.store.registry import find_spec
 from tests import hub_server, tiny_model
@@ -386,6 +395,20 @@ def test_read_only_cache_that_is_complete_is_used(hub, store, read_only):
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert str(store.cache) in result.stdout
+
+
+@pytest.mark.skipif(bool(absence()), reason=absence())
+def test_graph_in_a_read_only_cache_is_run_where_the_kernels_would_need_to_write(hub, store, read_only):
+    ensure_graph(store, store.ensure(REPOSITORY), Precision.INT8)
+    read_only(store.cache)
+    for backend, told in (("auto", "onnxruntime cpu"), ("native", "ModelUnavailable")):
+        code = (
+            "import sys; from neuralcore.embedding import EmbeddingEngine as E; "
+            "print(E.from_pretrained('org/tiny', precision='int8', cache_dir=sys.argv[1], backend=sys.argv[2]).backend)"
+        )
+        command = as_plain_user([sys.executable, "-c", code, str(store.cache), backend])
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert told in result.stdout + result.stderr
 
 
 def test_read_only_cache_without_the_model_is_an_error_that_says_so(hub, tmp_path, read_only):

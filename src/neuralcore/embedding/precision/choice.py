@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Literal
@@ -96,12 +97,13 @@ def decide(store: Store, source: Manifest, precision: Precision, backend: Backen
     """
     if precision not in _NATIVE or backend == "onnxruntime":
         return _without_kernels(precision, backend)
-    if backend == "auto" and precision in _OF_BOTH and _is_gpu(device):
+    is_free = backend == "auto" and precision in _OF_BOTH
+    if is_free and (_is_gpu(device) or _only_graph_is_here(store, source, precision)):
         return "onnxruntime"
     reason = _why_not_native(store, source, precision, device)
     if reason is None:
         return "native"
-    if backend == "native" or precision not in _OF_BOTH:
+    if not is_free:
         raise reason
     return "onnxruntime"
 
@@ -128,6 +130,13 @@ def _is_gpu(device: Device) -> bool:
     from ..backends.onnx.session import available_providers
 
     return choose_device(device, available_providers()) != "cpu"
+
+
+def _only_graph_is_here(store: Store, source: Manifest, precision: Precision) -> bool:
+    """Whether a cache that cannot be written, as of a container, holds what ONNX Runtime runs and not the kernels."""
+    has_graph = source.is_checkpoint and store.has_variant(source, str(precision))
+    is_alone = has_graph and not store.has_variant(source, native_name(precision))
+    return is_alone and not os.access(source.folder.parent, os.W_OK)
 
 
 def _why_not_native(store: Store, source: Manifest, precision: Precision, device: Device) -> EmbeddingError | None:
