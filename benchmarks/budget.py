@@ -45,7 +45,7 @@ def main() -> None:
 def _parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.budget", description="Compare micro-batch budgets.")
     parser.add_argument("--model", default="all-MiniLM-L6-v2", help="folder or name")
-    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32")
+    parser.add_argument("--precision", choices=("fp32", "fp16", "bf16", "int8"), default="fp32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--budgets", type=int, nargs="+", default=_BUDGETS)
     parser.add_argument("--sentences", type=int, default=1000)
@@ -55,13 +55,15 @@ def _parse_args() -> argparse.Namespace:
 
 
 def _in_use(args: argparse.Namespace) -> int:
-    return native_encoder.BUDGET_TOKENS if args.precision == "int8" else encoder._BUDGET_TOKENS["cpu"]
+    with _open(args, None) as engine:
+        found = engine._encoder
+        return found.budget_tokens if isinstance(found, native_encoder.NativeEncoder) else encoder._BUDGET_TOKENS["cpu"]
 
 
-def _open(args: argparse.Namespace, budget: int) -> EmbeddingEngine:
-    with patch.dict(encoder._BUDGET_TOKENS, cpu=budget):
+def _open(args: argparse.Namespace, budget: int | None) -> EmbeddingEngine:
+    with patch.dict(encoder._BUDGET_TOKENS, {} if budget is None else {"cpu": budget}):
         engine = EmbeddingEngine.from_pretrained(args.model, threads=args.threads, precision=args.precision)
-    if isinstance(engine._encoder, native_encoder.NativeEncoder):
+    if budget and isinstance(engine._encoder, native_encoder.NativeEncoder):
         engine._encoder.budget_tokens = budget
     engine.embed_batch(real_sentences(100))  # warm up
     return engine

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from tests import checkpoints
 from tests.disturbances import call_together, check_in_child, eager_switching, interrupt, kept_busy
+from tests.native_stacks import pack
 from tests.stacks import stack_of
 from tests.tokens import token_batch
 
 from faults.trial import NotPossible, Trial
 from neuralcore.embedding.backends.native.encoder import NativeEncoder
 from neuralcore.embedding.backends.native.kernels import absence
-from neuralcore.embedding.backends.native.pack import pack_model
 from neuralcore.embedding.backends.onnx.encoder import OnnxEncoder
 from neuralcore.embedding.backends.onnx.write import write_onnx
 from neuralcore.embedding.config import ModelConfig
@@ -61,7 +61,7 @@ def _cases(folder: Path) -> list[_Case]:
     cases = [_case("onnx", partial(OnnxEncoder, folder / "model.onnx", _CONFIG))]
     if not absence():
         tokens = token_batch([np.arange(4, 40)] * 4)
-        pack_model(stack_of(checkpoint, maker.architecture), tokens, folder / "packed.safetensors")
+        pack(stack_of(checkpoint, maker.architecture), tokens, folder / "packed.safetensors")
         cases.append(_case("native", partial(NativeEncoder, folder / "packed.safetensors", _CONFIG)))
     bounded = [
         replace(case, name=f"{case.name} in bounded memory", open=partial(case.open, max_memory_bytes=2_000_000))

@@ -13,11 +13,10 @@ import numpy as np
 
 from neuralcore.embedding.backends.native.encoder import NativeEncoder
 from neuralcore.embedding.backends.native.file import read_packed, write_packed
-from neuralcore.embedding.backends.native.pack import pack_model
 from neuralcore.embedding.config import ModelConfig
 from neuralcore.embedding.errors import InferenceError, ModelCorrupt, UnsupportedModel
 from tests import checkpoints
-from tests.native_stacks import FEATURES, native_stack
+from tests.native_stacks import FEATURES, native_stack, pack
 from tests.tokens import token_batch
 
 WRONG: tuple[Any, ...] = (
@@ -65,7 +64,7 @@ class Packed:
         """A random model of `FAMILIES`, packed, with steps behind pooling."""
         path = folder / f"{family}.safetensors"
         ids = np.random.default_rng(9).integers(2, checkpoints.VOCABULARY, (8, 20))
-        pack_model(native_stack(family), token_batch(list(ids)), path)
+        pack(native_stack(family), token_batch(list(ids)), path)
         tensors, about = read_packed(path)
         write_packed(path, {**{name: np.array(values) for name, values in tensors.items()}, **STEPS}, about | SAID)
         return cls.read(family, path.read_bytes())

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from neuralcore.embedding import EmbeddingEngine
-from neuralcore.embedding.backends.native.pack import pack_model
 from neuralcore.embedding.backends.onnx.write import write_onnx
 from neuralcore.embedding.documents import Document
 from neuralcore.embedding.errors import EmbeddingError, ModelCorrupt, UnsupportedModel
@@ -25,6 +24,7 @@ from neuralcore.embedding.types import TokenBatch
 from tests import checkpoints, tensor_files, tiny_model
 from tests.checkpoints import HIDDEN, MAKERS, N_LAYERS, SEEDS, batches, bert, mpnet, nomic_transformers
 from tests.golden import hidden_states
+from tests.native_stacks import pack
 from tests.stacks import stack_of
 from tests.test_graphs import CLOSE, build, configuration, run
 
@@ -273,10 +273,10 @@ def test_engine_of_shards_is_that_of_one_file_and_its_weights_are_all_of_them(tm
 def test_native_packing_reads_shards(tmp_path):
     whole = bert(3)
     tokens = _tokens()
-    pack_model(stack_of(whole.save(tmp_path), whole.architecture), tokens, tmp_path / "one.packed")
+    pack(stack_of(whole.save(tmp_path), whole.architecture), tokens, tmp_path / "one.packed")
     (tmp_path / "model.safetensors").unlink()
     path = tensor_files.save_shards(tmp_path, whole.tensors)
-    pack_model(stack_of(path, whole.architecture), tokens, tmp_path / "shards.packed")
+    pack(stack_of(path, whole.architecture), tokens, tmp_path / "shards.packed")
     assert (tmp_path / "one.packed").read_bytes() == (tmp_path / "shards.packed").read_bytes()
 
 

@@ -15,7 +15,6 @@ from neuralcore.embedding import EmbeddingEngine
 from neuralcore.embedding.backends.native import encoder as native_encoder
 from neuralcore.embedding.backends.native.encoder import NativeEncoder
 from neuralcore.embedding.backends.native.kernels import absence
-from neuralcore.embedding.backends.native.pack import pack_model
 from neuralcore.embedding.backends.onnx import encoder
 from neuralcore.embedding.backends.onnx.encoder import OnnxEncoder
 from neuralcore.embedding.backends.onnx.write import write_onnx
@@ -24,6 +23,7 @@ from neuralcore.embedding.forks import Once, reset_in_children
 from tests import checkpoints
 from tests.children import run_in_child
 from tests.disturbances import call_together, check_in_child, eager_switching, interrupt, kept_busy
+from tests.native_stacks import pack
 from tests.stacks import stack_of
 from tests.tokens import token_batch
 
@@ -46,7 +46,7 @@ def files(tmp_path_factory) -> dict[str, Path]:
     maker = checkpoints.bert(11)
     checkpoint = maker.save(folder)
     write_onnx(stack_of(checkpoint, maker.architecture), CONFIG, folder / "model.onnx")
-    pack_model(stack_of(checkpoint, maker.architecture), MANY, folder / "packed.safetensors")
+    pack(stack_of(checkpoint, maker.architecture), MANY, folder / "packed.safetensors")
     return {"onnx": folder / "model.onnx", "native": folder / "packed.safetensors"}
 
 

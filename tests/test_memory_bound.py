@@ -10,7 +10,6 @@ import pytest
 
 from neuralcore.embedding.backends.native.encoder import NativeEncoder
 from neuralcore.embedding.backends.native.kernels import NativeModel, absence
-from neuralcore.embedding.backends.native.pack import pack_model
 from neuralcore.embedding.backends.onnx.encoder import OnnxEncoder
 from neuralcore.embedding.backends.onnx.session import OnnxSession
 from neuralcore.embedding.backends.onnx.working_memory import WorkingMemory
@@ -19,6 +18,7 @@ from neuralcore.embedding.config import ModelConfig
 from neuralcore.embedding.errors import OutOfMemory
 from neuralcore.embedding.workers import Room, Workers
 from tests import checkpoints
+from tests.native_stacks import pack
 from tests.stacks import stack_of
 from tests.tokens import token_batch
 
@@ -37,7 +37,7 @@ def files(tmp_path_factory) -> dict[str, Path]:
     maker = checkpoints.bert(11)
     checkpoint = maker.save(folder)
     write_onnx(stack_of(checkpoint, maker.architecture), CONFIG, folder / "model.onnx")
-    pack_model(stack_of(checkpoint, maker.architecture), token_batch(texts(20)), folder / "packed.safetensors")
+    pack(stack_of(checkpoint, maker.architecture), token_batch(texts(20)), folder / "packed.safetensors")
     return {"onnx": folder / "model.onnx", "native": folder / "packed.safetensors"}
 
 

@@ -31,7 +31,6 @@ from neuralcore.embedding import (
 )
 from neuralcore.embedding.backends.native.encoder import NativeEncoder
 from neuralcore.embedding.backends.native.kernels import choose_isa, compiled_isas, is_usable
-from neuralcore.embedding.backends.native.pack import pack_model
 from neuralcore.embedding.config import Dense
 from neuralcore.embedding.families.forward import run
 from neuralcore.embedding.families.stack import DenseStep, Linear
@@ -40,7 +39,7 @@ from neuralcore.embedding.precision import packing
 from neuralcore.embedding.types import TokenBatch
 from tests import checkpoints, tiny_model
 from tests.golden import hidden_states
-from tests.native_stacks import PARAMETERS, native_stack
+from tests.native_stacks import PARAMETERS, native_stack, pack
 from tests.stacks import stack_of
 
 pytestmark = pytest.mark.skipif(not compiled_isas(), reason="this installation has no native kernels")
@@ -61,7 +60,7 @@ def packed(request, tmp_path_factory) -> tuple[str, Path]:
     folder = tmp_path_factory.mktemp(request.param)
     maker = checkpoints.MAKERS[request.param](checkpoints.SEEDS[request.param])
     path = folder / "packed.safetensors"
-    pack_model(stack_of(maker.save(folder), maker.architecture), tokens_of(random_texts(60, 40, seed=9)), path)
+    pack(stack_of(maker.save(folder), maker.architecture), tokens_of(random_texts(60, 40, seed=9)), path)
     return request.param, path
 
 
@@ -125,7 +124,7 @@ def test_text_alone_equals_text_in_any_batch_bit_for_bit(packed, isa, threads):
 def made(request, tmp_path_factory) -> tuple[str, Path]:
     """An encoder of the features of a family."""
     path = tmp_path_factory.mktemp(request.param) / "packed.safetensors"
-    pack_model(native_stack(request.param), tokens_of(random_texts(60, 40, seed=9)), path)
+    pack(native_stack(request.param), tokens_of(random_texts(60, 40, seed=9)), path)
     return request.param, path
 
 
@@ -177,7 +176,7 @@ def dense_steps(n_in):
 
 def test_steps_behind_several_poolings_are_near_fp32(tmp_path):
     steps, path = dense_steps(2 * checkpoints.HIDDEN), tmp_path / "packed.safetensors"
-    pack_model(native_stack("bert"), tokens_of(random_texts(60, 40, seed=9)), path, dense=steps)
+    pack(native_stack("bert"), tokens_of(random_texts(60, 40, seed=9)), path, dense=steps)
     poolings = PoolingStrategy.CLS, PoolingStrategy.WEIGHTED_MEAN
     config = ModelConfig(
         name="steps", dimension=50, max_tokens=64, pooling=poolings, dense=tuple(step.dense for step in steps)
@@ -221,7 +220,7 @@ def _encoders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bert")
     maker = checkpoints.bert(11)
     path = folder / "packed.safetensors"
-    pack_model(stack_of(maker.save(folder), maker.architecture), tokens_of(random_texts(60, 40, seed=9)), path)
+    pack(stack_of(maker.save(folder), maker.architecture), tokens_of(random_texts(60, 40, seed=9)), path)
     ENCODERS["bert"] = open_packed(path, threads=2)
 
 
@@ -241,7 +240,7 @@ def test_no_value_of_a_weight_crashes_the_kernels(tmp_path, isa, value, tensor):
 
     maker = checkpoints.bert(11)
     path = tmp_path / "packed.safetensors"
-    pack_model(stack_of(maker.save(tmp_path), maker.architecture), tokens_of(random_texts(5, 9)), path)
+    pack(stack_of(maker.save(tmp_path), maker.architecture), tokens_of(random_texts(5, 9)), path)
     tensors, about = read_packed(path)
     changed = {name: np.array(values) for name, values in tensors.items()}
     changed[tensor][...] = value
@@ -261,7 +260,7 @@ def test_mpnet_takes_as_many_tokens_as_stand_behind_its_pad_position(tmp_path):
     """Its 20 rows are those of the pad token, one before it and 18 for tokens: transformers fails past those."""
     maker = checkpoints.mpnet(12, n_positions=20)
     path = tmp_path / "packed.safetensors"
-    pack_model(stack_of(maker.save(tmp_path), maker.architecture), tokens_of(random_texts(30, 15)), path)
+    pack(stack_of(maker.save(tmp_path), maker.architecture), tokens_of(random_texts(30, 15)), path)
     encoder = open_packed(path)
     assert encoder.max_tokens == 18
     assert np.isfinite(encoder.encode(tokens_of([np.full(18, 4)]))).all()
@@ -351,10 +350,10 @@ def path_of_tokenizer(engine) -> Path:
 
 
 def test_model_too_far_from_fp32_is_refused_and_not_kept(monkeypatch, tiny_folder, tmp_path):
-    def damage(stack, tokens, output_path, **_):
+    def damage(stack, output_path, *, tokens, **_):
         from neuralcore.embedding.backends.native.file import read_packed, write_packed
 
-        pack_model(stack, tokens, output_path)
+        pack(stack, tokens, output_path)
         tensors, about = read_packed(output_path)
         tensors = {name: np.array(values) for name, values in tensors.items()}
         tensors["layers.1.down.column_scale"] *= 1.5

@@ -12,8 +12,9 @@ from safetensors.numpy import load_file
 from neuralcore.embedding import ModelConfig, ModelCorrupt, UnsupportedModel
 from neuralcore.embedding.backends.native import rounding
 from neuralcore.embedding.backends.native.file import read_packed, write_packed
-from neuralcore.embedding.backends.native.integers import hadamard, pack_columns, quantize_rows
-from neuralcore.embedding.backends.native.pack import pack_model, why_not
+from neuralcore.embedding.backends.native.integers import hadamard, quantize_rows
+from neuralcore.embedding.backends.native.pack import why_not
+from neuralcore.embedding.backends.native.panels import pack_columns
 from neuralcore.embedding.backends.native.rounding import quantize_columns, quantize_columns_for, quantize_rows_of
 from neuralcore.embedding.backends.onnx.write import write_onnx
 from neuralcore.embedding.config import Dense
@@ -23,7 +24,7 @@ from neuralcore.embedding.families.stack import Rotary
 from neuralcore.embedding.types import TokenBatch
 from tests import checkpoints
 from tests.golden import hidden_states
-from tests.native_stacks import FEATURES, native_stack
+from tests.native_stacks import FEATURES, native_stack, pack
 from tests.random_stacks import random_stack
 from tests.stacks import stack_of
 
@@ -66,7 +67,7 @@ def test_positions_count_from_0_or_past_pad_tokens(texts):
 
 def test_packed_columns_lie_in_panels_of_16_and_groups_of_4():
     integers = np.random.default_rng(0).integers(-127, 128, (12, 48)).astype(np.int8)
-    packed = pack_columns(integers)
+    packed = pack_columns(integers, 4)
     assert packed.shape == (3, 3, 16, 4)
     for k in range(12):
         for column in range(48):
@@ -138,7 +139,7 @@ def test_checkpoint_with_numbers_beyond_reason_is_refused(tmp_path, value, place
     path = maker.save(tmp_path)
     tokens = TokenBatch(np.arange(4, 12, dtype=np.int32), np.array([0, 8]), np.array([8]))
     with pytest.raises(ModelCorrupt, match="of layer 0 reaches"):
-        pack_model(stack_of(path, maker.architecture), tokens, tmp_path / "packed.safetensors")
+        pack(stack_of(path, maker.architecture), tokens, tmp_path / "packed.safetensors")
     assert not (tmp_path / "packed.safetensors").exists()
 
 
@@ -191,7 +192,7 @@ def test_damaged_packed_files_are_refused(tmp_path):
     }
     for data in damaged.values():
         path.write_bytes(data)
-        with pytest.raises(ModelCorrupt, match="packed INT8 model"):
+        with pytest.raises(ModelCorrupt, match="a packed model"):
             read_packed(path)
     with pytest.raises(ModelCorrupt):
         read_packed(tmp_path / "missing.safetensors")
@@ -204,7 +205,7 @@ def test_every_family_can_be_packed(name, tmp_path):
     ids = np.random.default_rng(2).integers(2, checkpoints.VOCABULARY, 60).astype(np.int32)
     offsets = np.array([0, 1, 20, 60])
     path = tmp_path / "packed.safetensors"
-    pack_model(stack_of(maker.save(tmp_path), maker.architecture), TokenBatch(ids, offsets, np.diff(offsets)), path)
+    pack(stack_of(maker.save(tmp_path), maker.architecture), TokenBatch(ids, offsets, np.diff(offsets)), path)
     tensors, about = read_packed(path)
     assert about["n_layers"] == checkpoints.N_LAYERS
     assert tensors["layers.0.qkv.weight"].shape == (9, 12, 16, 4)
@@ -233,7 +234,7 @@ def test_first_part_that_the_kernels_do_not_know_is_named_and_nothing_is_packed(
     assert told in why_not(stack)
     tokens = TokenBatch(np.arange(4, 12, dtype=np.int32), np.array([0, 8]), np.array([8]))
     with pytest.raises(UnsupportedModel, match=told):
-        pack_model(stack, tokens, tmp_path / "packed.safetensors")
+        pack(stack, tokens, tmp_path / "packed.safetensors")
     assert not list(tmp_path.iterdir())
 
 
@@ -253,7 +254,7 @@ def test_scale_of_scores_and_of_words_and_windows_beyond_all_positions_are_packe
     stack = native_stack("gemma3")
     attentions = tuple(replace(attention, window=10**9) for attention in stack.attentions)
     tokens = TokenBatch(np.arange(4, 12, dtype=np.int32), np.array([0, 8]), np.array([8]))
-    pack_model(replace(stack, attentions=attentions), tokens, tmp_path / "packed.safetensors")
+    pack(replace(stack, attentions=attentions), tokens, tmp_path / "packed.safetensors")
     tensors, about = read_packed(tmp_path / "packed.safetensors")
     assert {said["window"] for said in about["attentions"]} == {None}
     assert [said["rotary"] for said in about["attentions"]] == [0, 0, 1]

@@ -45,9 +45,9 @@ def _fill(source: Manifest, original: ModelFolder, graph: Manifest, precision: P
     )
     stack = original.stack()
     with progress_bar(f"Making {precision} of {config.name}", stack.n_layers) as advance:
-        tokens = tokenizer.encode(calibration_texts())
+        tokens = tokenizer.encode(calibration_texts()) if precision is Precision.INT8 else None
         dense, made_from = original.dense_steps(config), source.weights_sha256 or ""
-        pack_model(stack, tokens, path, dense=dense, made_from=made_from, advance=advance)
+        pack_model(stack, path, precision=precision, tokens=tokens, dense=dense, made_from=made_from, advance=advance)
         agreement = measure(_fp32(source, graph, tokenizer), _native(path, source, tokenizer), verification_texts())
     for failure in failures(agreement, BOUNDS[precision]):
         raise failure

@@ -15,20 +15,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...types import Precision
 from .format import (
     ACTIVATIONS,
     DENSE_ACTIVATIONS,
     EPSILONS,
+    FORMS,
     HEAD_NORMS,
     MOST_POSITIONS,
     MULTIPLE,
     NORM_PLACES,
     PACK_VERSION,
     WIDEST,
+    Form,
 )
+from .panels import PANEL
 
 _NORM_KINDS = ("layer", "rms")
 _LARGEST_WEIGHT = 128
+_AXES_OF_WEIGHT = 4
 _INT32 = 2**31 - 1
 
 _Tensors = Mapping[str, NDArray[Any]]
@@ -51,6 +56,7 @@ class _Attention:
 
 @dataclass(frozen=True, slots=True)
 class _Sizes:
+    form: Form
     n_words: int
     hidden: int
     wide: int
@@ -133,7 +139,7 @@ def _check_epsilon(about: Mapping[str, Any]) -> None:
 
 def _sizes(tensors: _Tensors, about: Mapping[str, Any]) -> _Sizes:
     n_words, hidden = _shape(tensors, "words", 2)
-    (wide,) = _shape(tensors, "layers.0.up.column_scale", 1)
+    (wide,) = _shape(tensors, "layers.0.up.bias", 1)
     for name, size in (("words", hidden), ("layers.0.up", wide)):
         if size % MULTIPLE or size > WIDEST:
             raise ValueError(f"{name} with {size} columns, not a multiple of {MULTIPLE} up to {WIDEST}")
@@ -143,6 +149,7 @@ def _sizes(tensors: _Tensors, about: Mapping[str, Any]) -> _Sizes:
     if len(attentions) != n_layers:
         raise ValueError(f"{len(attentions)} attentions in its header, for {n_layers} layers")
     return _Sizes(
+        form=FORMS[Precision(_choose(about, "precision", list(FORMS)))],
         n_words=n_words,
         hidden=hidden,
         wide=wide,
@@ -183,8 +190,9 @@ def _check_positions(tensors: _Tensors, about: Mapping[str, Any], sizes: _Sizes)
 def _model(sizes: _Sizes, tensors: _Tensors) -> _Expected:
     """Every tensor of a model of these sizes, its steps aside."""
     hidden, positions = sizes.hidden, sizes.max_positions
-    yield "words", "int8", (sizes.n_words, hidden)
-    yield "word_scale", "float32", (sizes.n_words,)
+    yield "words", sizes.form.words, (sizes.n_words, hidden)
+    if sizes.form.has_scales:
+        yield "word_scale", "float32", (sizes.n_words,)
     if "positions" in tensors:
         yield "positions", "float32", (positions, hidden)
     if "distance_bias" in tensors:
@@ -197,12 +205,14 @@ def _model(sizes: _Sizes, tensors: _Tensors) -> _Expected:
 
 def _layer(name: str, sizes: _Sizes, attention: _Attention, tensors: _Tensors) -> _Expected:
     hidden, wide = sizes.hidden, sizes.wide
-    yield from _product(f"{name}.qkv", hidden, attention.size + 2 * attention.n_key_heads * attention.head_size)
-    yield from _product(f"{name}.out", attention.size, hidden)
-    yield from _product(f"{name}.up", hidden, wide)
+    yield from _product(
+        sizes.form, f"{name}.qkv", hidden, attention.size + 2 * attention.n_key_heads * attention.head_size
+    )
+    yield from _product(sizes.form, f"{name}.out", attention.size, hidden)
+    yield from _product(sizes.form, f"{name}.up", hidden, wide)
     if sizes.gated:
-        yield from _product(f"{name}.gate", hidden, wide)
-    yield from _product(f"{name}.down", wide, hidden)
+        yield from _product(sizes.form, f"{name}.gate", hidden, wide)
+    yield from _product(sizes.form, f"{name}.down", wide, hidden)
     for norm in NORM_PLACES:
         yield from _norm(f"{name}.{norm}", hidden, tensors)
     for norm in HEAD_NORMS:
@@ -212,10 +222,11 @@ def _layer(name: str, sizes: _Sizes, attention: _Attention, tensors: _Tensors) -
             yield table, "float32", (sizes.max_positions, attention.head_size // 2)
 
 
-def _product(name: str, n_in: int, n_out: int) -> _Expected:
-    yield f"{name}.weight", "int8", (n_out // 16, n_in // 4, 16, 4)
-    yield f"{name}.column_scale", "float32", (n_out,)
-    yield f"{name}.column_sum", "int32", (n_out,)
+def _product(form: Form, name: str, n_in: int, n_out: int) -> _Expected:
+    yield f"{name}.weight", form.dtype, (n_out // PANEL, n_in // form.group, PANEL, form.group)
+    if form.has_scales:
+        yield f"{name}.column_scale", "float32", (n_out,)
+        yield f"{name}.column_sum", "int32", (n_out,)
     yield f"{name}.bias", "float32", (n_out,)
 
 
@@ -260,9 +271,14 @@ def _check_tensors(tensors: _Tensors, expected: Sequence[tuple[str, str, tuple[i
 
 
 def _check_values(tensors: _Tensors) -> None:
-    """All numbers but the weights themselves: few, and each reaches a whole column or row."""
+    """All numbers but words and the weights of products: few, and each reaches a whole column or row."""
     for name, values in tensors.items():
-        if values.dtype == np.float32 and not np.isfinite(values).all():
+        if (
+            values.dtype == np.float32
+            and name != "words"
+            and values.ndim < _AXES_OF_WEIGHT
+            and not np.isfinite(values).all()
+        ):
             raise ValueError(f"NaN or infinity in {name}")
         if name.endswith(".column_sum"):
             weight = tensors[f"{name.removesuffix('.column_sum')}.weight"]

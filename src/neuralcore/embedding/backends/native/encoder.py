@@ -1,7 +1,8 @@
-"""Runs a packed INT8 model by the native kernels: groups of texts side by side, or one text by all threads."""
+"""Runs a packed model by the native kernels: groups of texts side by side, or one text by all threads."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from threading import local
@@ -14,20 +15,21 @@ from ...config import ModelConfig
 from ...errors import InferenceError, OutOfMemory, UnsupportedModel
 from ...families.positions import position_ids
 from ...forks import reset_in_children
-from ...types import Advance, Lengths, TokenBatch, Vectors
+from ...types import Advance, Lengths, Precision, TokenBatch, Vectors
 from ...workers import Room, Workers
 from .file import Tensors, open_model
+from .format import FORMS
 from .kernels import NativeModel, Team
 
-BUDGET_TOKENS = 256
-"""Of a group of texts: fewer read the weights again too often, more leave the cache (benchmarks/budget.py)."""
+BUDGETS: Mapping[Precision, int] = dict.fromkeys(FORMS, 256)
+"""Tokens of a group of texts: fewer read the weights again too often, more leave the cache (benchmarks/budget.py)."""
 
 _TINY_TOKENS = 96
 _KEPT_BYTES = 32 * 2**20  # of working memory, for the next run of a thread; more is given back
 
 
 class NativeEncoder:
-    """A packed INT8 model as an `Encoder`.
+    """A packed model as an `Encoder`.
 
     Args:
         path: the packed file (file.py).
@@ -44,7 +46,6 @@ class NativeEncoder:
 
     device = "cpu"
     takes_sentence = False
-    budget_tokens = BUDGET_TOKENS
 
     def __init__(
         self, path: Path, config: ModelConfig, *, threads: int = 1, max_memory_bytes: int | None = None
@@ -55,7 +56,8 @@ class NativeEncoder:
         _check_sizes(native, tensors, config, path)
         self._native: NativeModel | None = native
         self.isa, self.max_tokens = native.isa, native.max_tokens
-        self.backend = f"native {self.isa}"
+        self.precision, self.backend = native.precision, f"native {self.isa}"
+        self.budget_tokens = BUDGETS[native.precision]
         self._threads, self._workers = threads, Workers(threads)
         self._room = None if max_memory_bytes is None else Room(max_memory_bytes)
         self.forget_threads()

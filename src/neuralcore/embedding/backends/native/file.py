@@ -11,12 +11,12 @@ import errno
 import json
 import math
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from reprlib import repr as shorten
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,34 +27,94 @@ from .check import check_model, check_origin
 PACKED_SUFFIX = ".safetensors"
 
 _ALIGNMENT = 64
-_TYPES = {"float32": "F32", "int32": "I32", "int8": "I8"}
+_TYPES = {"float32": "F32", "float16": "F16", "uint16": "BF16", "int32": "I32", "int8": "I8"}
 _DTYPES = {code: np.dtype(name) for name, code in _TYPES.items()}
 _KEY = "neuralcore"
 _LENGTH_BYTES = 8
-_LONGEST_HEADER = 2**24  # a header takes some 90 bytes a tensor; a parsed one many times its size in memory
+_LONGEST_HEADER = 2**24  # a parsed one takes many times its size in memory
+_ENTRY_BYTES = 192  # of a tensor in a header, at most
 Tensors = Mapping[str, NDArray[Any]]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Blocks:
+    """A tensor that is never whole in memory.
+
+    Args:
+        dtype: of its numbers.
+        shape: of all of it.
+        parts: rows of it, one block after the other, made as they are written.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    parts: Iterable[NDArray[Any]]
+
+    @property
+    def nbytes(self) -> int:
+        """Of all of it."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+Named = tuple[str, NDArray[Any] | Blocks]
+"""A tensor and its name."""
+
+
 def write_packed(path: Path, tensors: Tensors, about: Mapping[str, Any]) -> None:
-    """Write a packed model.
+    """Write a packed model from what is in memory; see `stream_packed`."""
+    stream_packed(path, tensors.items(), about, n_tensors=len(tensors))
+
+
+def stream_packed(path: Path, tensors: Iterable[Named], about: Mapping[str, Any], *, n_tensors: int) -> None:
+    """Write a packed model, each tensor when it comes. Where that fails, there is no file.
 
     Args:
         path: the file.
-        tensors: by name; float32, int32 or int8.
+        tensors: names and float32, float16, int32, int8, or uint16 for bfloat16.
         about: what else there is to know, as plain JSON types.
+        n_tensors: so many at most.
     """
-    ordered = dict(sorted(tensors.items(), key=lambda item: (item[1].nbytes % _ALIGNMENT != 0, item[0])))
-    header: dict[str, Any] = {"__metadata__": {_KEY: json.dumps(about)}}
+    metadata = {_KEY: json.dumps(about)}
+    room = _LENGTH_BYTES + len(json.dumps(metadata)) + _ENTRY_BYTES * (n_tensors + 1)
+    room += -room % _ALIGNMENT
+    try:
+        with path.open("wb") as file:
+            file.seek(room)
+            encoded = json.dumps({"__metadata__": metadata, **_write_tensors(file, tensors)}).encode()
+            file.seek(0)
+            file.write((room - _LENGTH_BYTES).to_bytes(_LENGTH_BYTES, "little") + encoded.ljust(room - _LENGTH_BYTES))
+            if file.tell() > room:
+                raise ValueError(f"a header of {len(encoded)} bytes, of {n_tensors} tensors")
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _write_tensors(file: BinaryIO, tensors: Iterable[Named]) -> dict[str, Any]:
+    """Their entries of the header."""
+    entries: dict[str, Any] = {}
     end = 0
-    for name, tensor in ordered.items():
+    for name, tensor in _in_order(tensors):
         start, end = end, end + tensor.nbytes
-        header[name] = {"dtype": _TYPES[tensor.dtype.name], "shape": list(tensor.shape), "data_offsets": [start, end]}
-    encoded = json.dumps(header).encode()
-    encoded += b" " * (-(_LENGTH_BYTES + len(encoded)) % _ALIGNMENT)
-    with path.open("wb") as file:
-        file.write(len(encoded).to_bytes(_LENGTH_BYTES, "little") + encoded)
-        for tensor in ordered.values():
-            file.write(np.ascontiguousarray(tensor).data)  # not copied: a table of words may be most of a model
+        for part in tensor.parts if isinstance(tensor, Blocks) else (tensor,):
+            file.write(np.ascontiguousarray(part).data)  # not copied: a table of words may be most of a model
+        entries[name] = {"dtype": _TYPES[tensor.dtype.name], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    return entries
+
+
+def _in_order(tensors: Iterable[Named]) -> Iterator[Named]:
+    """Those whose size is odd wait until all others were given."""
+    odd = []
+    for name, tensor in tensors:
+        if not tensor.nbytes % _ALIGNMENT:
+            yield name, tensor
+        else:
+            odd.append((name, _whole(tensor)))
+    yield from odd
+
+
+def _whole(tensor: NDArray[Any] | Blocks) -> NDArray[Any]:
+    return np.concatenate(list(tensor.parts)) if isinstance(tensor, Blocks) else tensor
 
 
 def open_model(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -112,7 +172,7 @@ def read_packed(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
 
 def _corrupt(path: Path, reason: Exception) -> ModelCorrupt:
     advice = "Remove it and load the model again: it is made anew from the checkpoint."
-    return ModelCorrupt(str(path), expected="a packed INT8 model", actual=str(reason) or repr(reason), advice=advice)
+    return ModelCorrupt(str(path), expected="a packed model", actual=str(reason) or repr(reason), advice=advice)
 
 
 @dataclass(frozen=True, slots=True)

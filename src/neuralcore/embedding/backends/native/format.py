@@ -2,8 +2,42 @@
 
 from __future__ import annotations
 
-PACK_VERSION = 4
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ...types import Precision
+
+PACK_VERSION = 5
 """Raised whenever what is written changes: cached files are then made anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a precision keeps the weights of a model.
+
+    Args:
+        dtype: of products' weights. uint16 holds bfloat16: the upper halves of float32.
+        group: neighbours among the inputs of a product that lie side by side.
+        words: dtype of the table of words.
+    """
+
+    dtype: str
+    group: int
+    words: str
+
+    @property
+    def has_scales(self) -> bool:
+        """Whether there are scales of words and columns, and sums of columns."""
+        return self.dtype == "int8"
+
+
+FORMS: Mapping[Precision, Form] = {
+    Precision.INT8: Form("int8", 4, "int8"),
+    Precision.FP32: Form("float32", 1, "float32"),
+    Precision.FP16: Form("float16", 1, "float16"),
+    Precision.BF16: Form("uint16", 2, "float16"),  # words take no part in a product: halves are nearer to them
+}
+"""In the order of `nc_precision` (native/include/neuralcore.h)."""
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "silu")
 """Of feed-forward networks, in the order of `nc_activation` (native/include/neuralcore.h)."""

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...families.stack import Array, Linear
+from .panels import pack_columns
 from .rounding import quantize_columns_for
 
-PANEL, GROUP, BLOCK = 16, 4, 128
-"""Columns of a panel, neighbours in k that lie side by side in it, and the largest block of the Hadamard transform: as
+GROUP, BLOCK = 4, 128
+"""Neighbours in k that lie side by side, and the largest block of the Hadamard transform: as
 native/include/neuralcore.h says."""
 
 _LOWEST, _HIGHEST = -96, 95  # integers of inputs
@@ -51,7 +52,7 @@ def pack_product(linear: Linear, x: Array) -> PackedProduct:
     bias = 0 if linear.bias is None else linear.bias
     found = (steps @ integers.astype(np.float32)) * scale * row_scale
     return PackedProduct(
-        weight=pack_columns(integers),
+        weight=pack_columns(integers, GROUP),
         column_scale=scale,
         column_sum=integers.sum(axis=0, dtype=np.int32),
         bias=(bias - (found - x @ linear.weight).mean(axis=0)).astype(np.float32),
@@ -75,13 +76,6 @@ def hadamard(x: Array) -> Array:
 
 def _block_of(n: int) -> int:
     return min(n & -n, BLOCK)
-
-
-def pack_columns(integers: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Int8 (in, out) as panels: (out / 16, in / 4, 16, 4)."""
-    n_in, n_out = integers.shape
-    panels = integers.reshape(n_in // GROUP, GROUP, n_out // PANEL, PANEL)
-    return np.ascontiguousarray(panels.transpose(2, 0, 3, 1))
 
 
 def quantize_rows(x: Array) -> tuple[Array, Array]:

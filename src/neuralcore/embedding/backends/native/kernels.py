@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable, Mapping, Sequence
-from ctypes import POINTER, Structure, c_char_p, c_float, c_int8, c_int32, c_int64, c_size_t, c_void_p
+from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_size_t, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from ... import settings
 from ...config import ModelConfig
 from ...errors import InferenceError, ProviderUnavailable
-from ...types import TokenBatch, Vectors
-from .format import ACTIVATIONS, DENSE_ACTIVATIONS
+from ...types import Precision, TokenBatch, Vectors
+from .format import ACTIVATIONS, DENSE_ACTIVATIONS, FORMS
 
 _ABI_VERSION = 5
 _PORTABLE = "scalar"  # for tests: ONNX Runtime's INT8 is faster
@@ -37,15 +37,17 @@ _POOLINGS: Mapping[str, int] = {
     "mean_sqrt_len": 5,
 }
 _UNBOUNDED = -1
-_INT8 = 0  # of `nc_precision`
+_PRECISIONS = tuple(FORMS)  # in the order of `nc_precision`
+_WORDS = tuple(form.dtype for form in FORMS.values())  # the same, of words
+_NEEDED: Mapping[Precision, str] = {Precision.BF16: "avx512_bf16"}  # as CPUs call it; others have it all
 
-_Bytes, _Ints, _Floats, _Longs = POINTER(c_int8), POINTER(c_int32), POINTER(c_float), POINTER(c_int64)
-_POINTERS: Mapping[str, Any] = {"int8": _Bytes, "int32": _Ints, "float32": _Floats, "int64": _Longs}
+_Ints, _Floats, _Longs = POINTER(c_int32), POINTER(c_float), POINTER(c_int64)
+_POINTERS: Mapping[str, Any] = {"int32": _Ints, "float32": _Floats, "int64": _Longs}
 
 
 class _Product(Structure):
     _fields_ = (
-        ("weight", _Bytes),
+        ("weight", c_void_p),
         ("column_scale", _Floats),
         ("column_sum", _Ints),
         ("bias", _Floats),
@@ -91,7 +93,7 @@ class _Dense(Structure):
 
 class _Model(Structure):
     _fields_ = (
-        ("words", _Bytes),
+        ("words", c_void_p),
         *((name, _Floats) for name in ("word_scale", "positions", "distance_bias")),
         ("embedding_norm", _Norm),
         ("end_norm", _Norm),
@@ -108,8 +110,8 @@ class _Batch(Structure):
     _fields_ = (("ids", _Ints), ("positions", _Ints), ("offsets", _Longs), ("n_texts", c_int32))
 
 
-def absence() -> str:
-    """Why no kernels can be used in this process; empty if they can.
+def absence(precision: Precision = Precision.INT8) -> str:
+    """Why no kernels of a precision can be used in this process; empty if they can.
 
     Example:
         >>> absence()  # doctest: +SKIP
@@ -119,7 +121,12 @@ def absence() -> str:
         return "switched off by NEURALCORE_ISA=none"
     if _library() is None:
         return "not in this installation: there was no C++ compiler when it was built, or not on this platform"
-    return "" if choose_isa() else f"this CPU has none of the instruction sets {', '.join(compiled_isas()[:-1])}"
+    if choose_isa(precision):
+        return ""
+    if needed := _NEEDED.get(precision):
+        forced = f", or not in NEURALCORE_ISA={settings.isa()}" if settings.isa() else ""
+        return f"{precision} is computed by {needed}, which is not in this CPU{forced}"
+    return f"this CPU has none of the instruction sets {', '.join(compiled_isas()[:-1])}"
 
 
 def compiled_isas() -> Sequence[str]:
@@ -128,25 +135,30 @@ def compiled_isas() -> Sequence[str]:
     return library.nc_compiled().decode().split() if library else ()
 
 
-def is_usable(isa: str) -> bool:
-    """Whether an instruction set was compiled in and this CPU has it."""
-    return bool(_find(isa))
+def is_usable(isa: str, precision: Precision | None = None) -> bool:
+    """Whether an instruction set was compiled in and this CPU has it, for a precision or any."""
+    return any(_find(isa, each) for each in ([precision] if precision else FORMS))
 
 
-def choose_isa() -> str | None:
-    """The instruction set to use: the one that NEURALCORE_ISA names, else the best of this CPU; None for no kernels.
+def choose_isa(precision: Precision = Precision.INT8) -> str | None:
+    """The instruction set to use for a precision; None for no kernels.
+
+    NEURALCORE_ISA names the best that may be used: where it does not know the precision, the next one that does is
+    taken. Without it, the best of this CPU is.
 
     Raises:
         ProviderUnavailable: the one that was named is not here.
     """
-    forced = settings.isa()
-    usable = [name for name in compiled_isas() if is_usable(name)]
-    if forced and forced != "none" and forced not in usable:
-        reason = f"NEURALCORE_ISA asks for it; compiled: {', '.join(compiled_isas()) or 'none'}"
+    forced, compiled = settings.isa(), compiled_isas()
+    if forced == "none":
+        return None
+    if forced and not is_usable(forced):
+        usable = [name for name in compiled if is_usable(name)]
+        reason = f"NEURALCORE_ISA asks for it; compiled: {', '.join(compiled) or 'none'}"
         raise ProviderUnavailable(forced, usable, reason)
-    if forced:
-        return None if forced == "none" else forced
-    return next((name for name in usable if name != _PORTABLE), None)
+    allowed = compiled[compiled.index(forced) :] if forced else compiled
+    portable = forced == _PORTABLE
+    return next((name for name in allowed if is_usable(name, precision) and (portable or name != _PORTABLE)), None)
 
 
 class NativeModel:
@@ -162,11 +174,12 @@ class NativeModel:
     """
 
     def __init__(self, tensors: Mapping[str, NDArray[Any]], about: Mapping[str, Any], config: ModelConfig) -> None:
-        isa = choose_isa()
+        self.precision = Precision(about["precision"])
+        isa = choose_isa(self.precision)
         if isa is None:
-            raise ProviderUnavailable("native", compiled_isas(), absence())
+            raise ProviderUnavailable(f"native {self.precision}", compiled_isas(), absence(self.precision))
         self.isa = isa
-        self._kernels = _find(isa)
+        self._kernels = _find(isa, self.precision)
         self._tensors = tensors
         self.n_words, self.hidden = tensors["words"].shape
         self.pad_position: int | None = about["pad_position"]
@@ -179,7 +192,7 @@ class NativeModel:
         self.pooled_size = len(config.poolings) * self.hidden
         self.size = self._dense[-1].n_out if len(self._dense) else self.pooled_size
         self._model = _Model(
-            words=self._pointer("words"),
+            words=self._address("words"),
             word_scale=self._pointer("word_scale"),
             positions=self._pointer("positions"),
             distance_bias=self._pointer("distance_bias"),
@@ -197,7 +210,7 @@ class NativeModel:
             norm=_NORMS.index(about["norm"]),
             activation=ACTIVATIONS.index(about["activation"]),
             normalize=config.normalize,
-            word_precision=_INT8,
+            word_precision=_WORDS.index(tensors["words"].dtype.name),
         )
 
     def _layer(self, number: int, attention: Mapping[str, Any]) -> _Layer:
@@ -242,14 +255,18 @@ class NativeModel:
         if f"{name}.weight" not in self._tensors:
             return _Product()
         n_panels, n_groups, width, depth = self._tensors[f"{name}.weight"].shape
-        parts = (self._pointer(f"{name}.{part}") for part in ("weight", "column_scale", "column_sum", "bias"))
-        return _Product(*parts, n_in=n_groups * depth, n_out=n_panels * width)
+        parts = (self._pointer(f"{name}.{part}") for part in ("column_scale", "column_sum", "bias"))
+        weight = self._address(f"{name}.weight")
+        return _Product(weight, *parts, n_in=n_groups * depth, n_out=n_panels * width)
 
     def _norms(self, name: str) -> _Norms:
         return _Norms(*(self._norm(f"{name}_{place}") for place in ("before", "inner", "after")))
 
     def _norm(self, name: str) -> _Norm:
         return _Norm(self._pointer(f"{name}.weight"), self._pointer(f"{name}.bias"))
+
+    def _address(self, name: str) -> int:
+        return self._tensors[name].ctypes.data
 
     def _pointer(self, name: str) -> Any:
         return _pointer_to(self._tensors[name]) if name in self._tensors else None
@@ -357,9 +374,9 @@ def _library_path() -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _find(isa: str) -> Any:
+def _find(isa: str, precision: Precision) -> Any:
     library = _library()
-    return library.nc_find(isa.encode(), _INT8) if library else None
+    return library.nc_find(isa.encode(), _PRECISIONS.index(precision)) if library else None
 
 
 def _array(kind: Any, items: Iterable[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""From a `Stack` to the file that the native kernels map: INT8 weights, packed, without ONNX or PyTorch."""
+"""From a `Stack` to the file that the native kernels map, in any precision of theirs, without ONNX or PyTorch."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...config import Dense
 from ...errors import ModelCorrupt, UnsupportedModel
 from ...families.stack import Array, Attention, DenseStep, Embeddings, Layer, Linear, Norm, Rotary, Stack
-from ...types import Advance, TokenBatch
-from .format import ACTIVATIONS, EPSILONS, MOST_POSITIONS, MULTIPLE, PACK_VERSION, WIDEST
+from ...types import Advance, Precision, TokenBatch
+from .file import Named, stream_packed
+from .floats import BeyondRange, Floats
+from .format import ACTIVATIONS, EPSILONS, HEAD_NORMS, MOST_POSITIONS, MULTIPLE, PACK_VERSION, WIDEST
 
-_LARGEST = 1e15
-_INPUTS = {"qkv": "query", "gate": "up"}  # whose input a product shares
+_MOST_OF_LAYER = 5 * 4 + 9 * 2  # tensors: parts of its products, weights and biases of its norms
+_MOST_BESIDES = 8  # of the embeddings and the end
 
 
 def why_not(stack: Stack, dense: Sequence[Dense] = ()) -> str | None:
@@ -58,41 +59,55 @@ def _unknown_sizes(sizes: Mapping[str, int]) -> Iterator[str]:
             yield f"{name} of size {size}, which is not a multiple of {MULTIPLE} up to {WIDEST}"
 
 
+class _Products(Protocol):
+    """What knows a precision."""
+
+    def words(self, embeddings: Embeddings, scale: float) -> Iterator[Named]:
+        """The table of words, whose rows are to be multiplied by the scale."""
+
+    def products(self, number: int, layer: Layer, linears: Mapping[str, Linear], /) -> Iterator[Named]:
+        """The parts of a layer's products; of one layer after the other."""
+
+
 def pack_model(
     stack: Stack,
-    tokens: TokenBatch,
     output_path: Path,
     *,
+    precision: Precision,
+    tokens: TokenBatch | None = None,
     dense: Sequence[DenseStep] = (),
     made_from: str = "",
     advance: Advance = lambda _: None,
 ) -> None:
-    """Quantize an encoder and write it for the kernels.
+    """Write an encoder for the kernels, a layer at a time.
 
     Args:
         stack: the encoder; `why_not` has nothing to say of it.
-        tokens: calibration texts.
         output_path: the file to write.
+        precision: of its products: INT8, FP32, FP16 or BF16.
+        tokens: calibration texts, which INT8 needs.
         dense: the steps behind pooling, with their weights.
         made_from: SHA-256 of the checkpoint, for the fingerprint.
         advance: called with 1 after each layer.
 
     Raises:
-        UnsupportedModel: the kernels do not know a part of it.
-        ModelCorrupt: a tensor is missing, has another shape, or holds NaN or infinity; or numbers are beyond 10^15.
+        UnsupportedModel: the kernels do not know a part of it, or the precision does not reach as far as its weights.
+        ModelCorrupt: a tensor is missing, has another shape, or holds NaN or infinity; or in INT8, numbers are beyond
+            10^15.
     """
-    from .file import write_packed
-
     if reason := why_not(stack, [step.dense for step in dense]):
         raise UnsupportedModel(str(output_path), f"the native kernels do not know {reason}")
     tables = list(dict.fromkeys(attention.rotary for attention in stack.attentions if attention.rotary))
-    with np.errstate(over="ignore", invalid="ignore"):  # _check_size tells of it
-        try:
-            tensors = dict(chain(_tensors(stack, tables, tokens, advance), _steps(dense)))
-        except OverflowError as error:
-            expected = "weights and hidden states up to 1e15"
-            raise ModelCorrupt(str(output_path), expected=expected, actual=str(error)) from error
-    write_packed(output_path, tensors, _about(stack, tables, dense, made_from))
+    tensors = chain(_tensors(stack, tables, precision, tokens, advance), _steps(dense))
+    n_tensors = _MOST_OF_LAYER * stack.n_layers + 2 * len(tables) + 3 * len(dense) + _MOST_BESIDES
+    about = {**_about(stack, tables, dense, made_from), "precision": str(precision)}
+    try:
+        stream_packed(output_path, tensors, about, n_tensors=n_tensors)
+    except OverflowError as error:
+        expected = "weights and hidden states up to 1e15"
+        raise ModelCorrupt(str(output_path), expected=expected, actual=str(error)) from error
+    except BeyondRange as error:
+        raise UnsupportedModel(str(output_path), str(error)) from error
 
 
 def _about(stack: Stack, tables: list[Rotary], dense: Sequence[DenseStep], made_from: str) -> dict[str, Any]:
@@ -124,35 +139,35 @@ def _about_attention(stack: Stack, attention: Attention, tables: list[Rotary]) -
 
 
 def _tensors(
-    stack: Stack, tables: list[Rotary], tokens: TokenBatch, advance: Advance
-) -> Iterator[tuple[str, NDArray[Any]]]:
-    """All tensors; calibration texts go through one layer after the other."""
-    from ...families.forward import embed_tokens
-
+    stack: Stack, tables: list[Rotary], precision: Precision, tokens: TokenBatch | None, advance: Advance
+) -> Iterator[Named]:
     embeddings = stack.read_embeddings()
-    yield from _embeddings(stack, embeddings)
+    products = _of_precision(stack, embeddings, precision, tokens)
+    yield from products.words(embeddings, stack.word_scale)
+    yield from _embeddings(embeddings)
+    del embeddings  # a large vocabulary's is larger than everything else together
     for number, rotary in enumerate(tables):
         cosines, sines = rotary.angles(stack.max_positions)
         yield from ((f"cosines.{number}", cosines), (f"sines.{number}", sines))
-    offsets = tokens.offsets.tolist()
-    x = embed_tokens(stack, embeddings, tokens.ids, offsets)
-    bias = embeddings.distance_bias
-    del embeddings  # a large vocabulary's is larger than everything else together
     for number in range(stack.n_layers):
         layer = _scaled(stack.attentions[number], stack.read_layer(number))
-        x, inputs = _run(stack, number, layer, x, offsets, bias)
-        for name, tensor in _layer(number, layer, inputs):
+        for name, tensor in chain(_norms(layer), products.products(number, layer, _linears(layer))):
             yield f"layers.{number}.{name}", tensor
         advance(1)
     yield from _norm("end_norm", stack.read_end().norm)
 
 
-def _embeddings(stack: Stack, embeddings: Embeddings) -> Iterator[tuple[str, NDArray[Any]]]:
-    from .rounding import quantize_rows_of
+def _of_precision(stack: Stack, embeddings: Embeddings, precision: Precision, tokens: TokenBatch | None) -> _Products:
+    if precision is not Precision.INT8:
+        return Floats(precision)
+    from .calibrated import Calibrated
 
-    words, word_scale = quantize_rows_of(embeddings.words)
-    yield "words", words
-    yield "word_scale", word_scale * np.float32(stack.word_scale)
+    if tokens is None:
+        raise ValueError("INT8 needs calibration texts")
+    return Calibrated(stack, embeddings, tokens)
+
+
+def _embeddings(embeddings: Embeddings) -> Iterator[Named]:
     yield from _norm("embedding_norm", embeddings.norm)
     if embeddings.positions is not None:
         yield "positions", embeddings.positions
@@ -160,26 +175,13 @@ def _embeddings(stack: Stack, embeddings: Embeddings) -> Iterator[tuple[str, NDA
         yield "distance_bias", embeddings.distance_bias
 
 
-def _steps(dense: Sequence[DenseStep]) -> Iterator[tuple[str, NDArray[Any]]]:
+def _steps(dense: Sequence[DenseStep]) -> Iterator[Named]:
     for number, step in enumerate(dense):
         yield f"dense.{number}.weight", step.linear.weight
         if step.linear.bias is not None:
             yield f"dense.{number}.bias", step.linear.bias
         if step.residual is not None:
             yield f"dense.{number}.residual", step.residual.weight
-
-
-def _run(
-    stack: Stack, number: int, layer: Layer, x: Array, offsets: Sequence[int], bias: Array | None
-) -> tuple[Array, dict[str, Array]]:
-    """What calibration texts are behind a layer whose scores need no scale, and what its products saw of them."""
-    from ...families.forward import run_layer
-
-    attention = replace(stack.attentions[number], scale=1.0)
-    stack = replace(stack, attentions=(*stack.attentions[:number], attention))
-    seen: dict[str, Array] = {}
-    x = run_layer(stack, number, layer, x, offsets=offsets, distance_bias=bias, observe=seen.__setitem__)
-    return x, seen
 
 
 def _scaled(attention: Attention, layer: Layer) -> Layer:
@@ -191,24 +193,15 @@ def _scaled(attention: Attention, layer: Layer) -> Layer:
     return replace(layer, query=Linear(layer.query.weight * scale, bias))
 
 
-def _layer(number: int, layer: Layer, inputs: Mapping[str, Array]) -> Iterator[tuple[str, NDArray[Any]]]:
-    from .integers import pack_product
-
+def _norms(layer: Layer) -> Iterator[Named]:
     for sublayer, norms in (("attention", layer.attention_norms), ("feed_forward", layer.feed_forward_norms)):
         for place in ("before", "inner", "after"):
             yield from _norm(f"{sublayer}_{place}", getattr(norms, place))
-    for name in ("query_norm", "key_norm", "value_norm"):
+    for name in HEAD_NORMS:
         yield from _norm(name, getattr(layer, name))
-    linears = _linears(layer)
-    for name, values in (*inputs.items(), *((name, linear.weight) for name, linear in linears.items())):
-        _check_size(f"{name} of layer {number}", values)
-    for name, linear in linears.items():
-        product = pack_product(linear, inputs[_INPUTS.get(name, name)])
-        for part in ("weight", "column_scale", "column_sum", "bias"):
-            yield f"{name}.{part}", getattr(product, part)
 
 
-def _norm(name: str, norm: Norm | None) -> Iterator[tuple[str, NDArray[Any]]]:
+def _norm(name: str, norm: Norm | None) -> Iterator[Named]:
     if norm is None:
         return
     yield f"{name}.weight", norm.weight
@@ -228,10 +221,3 @@ def _side_by_side(*parts: Linear) -> Linear:
 
 def _bias(linear: Linear) -> Array:
     return np.zeros(linear.weight.shape[1], np.float32) if linear.bias is None else linear.bias
-
-
-def _check_size(name: str, values: Array) -> None:
-    """Larger numbers, whose sums of squares float32 does not hold, and NaN would become integers of any size."""
-    largest = np.abs(values).max()
-    if not largest <= _LARGEST:
-        raise OverflowError(f"{name} reaches {largest:g}")
