@@ -1,4 +1,4 @@
-"""Damaged files of packed INT8 models: refused as damaged, or finite vectors; never a crash."""
+"""Damaged files of packed models: refused as damaged, or finite vectors; never a crash."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -8,21 +8,22 @@ from random import Random
 from tempfile import TemporaryDirectory
 
 from tests.children import run_in_child
-from tests.packed_damage import FAMILIES, Damage, Packed, check_damaged, enumerate_damage, random_damage
+from tests.packed_damage import KINDS, Damage, Packed, check_damaged, enumerate_damage, random_damage
 
 from faults.trial import NotPossible, Trial
 from neuralcore.embedding.backends.native.kernels import absence
 
-TITLE = "damaged packed INT8 models"
+TITLE = "damaged packed models"
 
 
 def trials(random: Random) -> Iterator[Trial]:
-    """Every field and tensor of every family in turn, a random damage after each."""
+    """Every field and tensor of every family and precision in turn, a random damage after each."""
     if reason := absence():
         yield Trial("the native kernels", partial(_give_up, reason))
         return
     with TemporaryDirectory(prefix="neuralcore-packed-") as folder:
-        models = [Packed.make(family, Path(folder)) for family in FAMILIES]
+        usable = [kind for kind in KINDS if not absence(kind[1])]
+        models = [Packed.make(*kind, Path(folder)) for kind in usable]
         enumerated = [_named(model, enumerate_damage(model)) for model in models]
         endless = _named_in_turn(models, random)
         for row in zip_longest(*enumerated):
@@ -34,7 +35,7 @@ def trials(random: Random) -> Iterator[Trial]:
 
 def _named(model: Packed, damages: Iterator[tuple[str, Damage]]) -> Iterator[tuple[str, Damage]]:
     for name, damage in damages:
-        yield f"{model.family}: {name}", damage
+        yield f"{model.family} in {model.precision}: {name}", damage
 
 
 def _named_in_turn(models: list[Packed], random: Random) -> Iterator[tuple[str, Damage]]:

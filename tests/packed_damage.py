@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -15,6 +15,7 @@ from neuralcore.embedding.backends.native.encoder import NativeEncoder
 from neuralcore.embedding.backends.native.file import read_packed, write_packed
 from neuralcore.embedding.config import ModelConfig
 from neuralcore.embedding.errors import InferenceError, ModelCorrupt, UnsupportedModel
+from neuralcore.embedding.types import Precision
 from tests import checkpoints
 from tests.native_stacks import FEATURES, native_stack, pack
 from tests.tokens import token_batch
@@ -22,12 +23,18 @@ from tests.tokens import token_batch
 WRONG: tuple[Any, ...] = (
     -(2**63), -(2**31), -1000, -16, -2, -1, 0, 1, 2, 4, 5, 7, 15, 16, 17, 48, 63, 65, 100, 120, 128, 1000, 65_536,
     2**31 - 1, 2**31, 2**32, 2**63, 10**30, 0.5, 1.0, -1e-12, 1e-46, 1e300, 1e-400, True, False, None, "", "3", "gelu",
-    "silu", "tanh", "rms", "layer", [], [3], {}, {"a": 1},
+    "silu", "tanh", "rms", "layer", "int8", "fp32", "fp16", "bf16", "dynamic-int8", [], [3], {}, {"a": 1},
 )  # fmt: skip
 """What stands in the place of a field's value."""
 
 
-FAMILIES = tuple(FEATURES)
+KINDS = (
+    *((family, Precision.INT8) for family in FEATURES),
+    ("mpnet", Precision.FP32),
+    ("gemma3", Precision.FP16),
+    ("modernbert", Precision.BF16),
+)
+"""Models to damage: those of every family, and one in each other precision."""
 STEPS = {
     name: np.random.RandomState(number).normal(0, 0.2, shape).astype(np.float32)
     for number, (name, shape) in enumerate(
@@ -55,25 +62,26 @@ class Packed:
     """A packed model in memory."""
 
     family: str
+    precision: Precision
     header: dict[str, Any]
     about: dict[str, Any]
     data: bytes
 
     @classmethod
-    def make(cls, family: str, folder: Path) -> "Packed":
-        """A random model of `FAMILIES`, packed, with steps behind pooling."""
-        path = folder / f"{family}.safetensors"
+    def make(cls, family: str, precision: Precision, folder: Path) -> "Packed":
+        """A random model of `KINDS`, packed, with steps behind pooling."""
+        path = folder / f"{family}-{precision}.safetensors"
         ids = np.random.default_rng(9).integers(2, checkpoints.VOCABULARY, (8, 20))
-        pack(native_stack(family), token_batch(list(ids)), path)
+        pack(native_stack(family), token_batch(list(ids)), path, precision)
         tensors, about = read_packed(path)
         write_packed(path, {**{name: np.array(values) for name, values in tensors.items()}, **STEPS}, about | SAID)
-        return cls.read(family, path.read_bytes())
+        return cls.read(family, precision, path.read_bytes())
 
     @classmethod
-    def read(cls, family: str, whole: bytes) -> "Packed":
+    def read(cls, family: str, precision: Precision, whole: bytes) -> "Packed":
         start = 8 + int.from_bytes(whole[:8], "little")
         header = json.loads(whole[8:start])
-        return cls(family, header, json.loads(header.pop("__metadata__")["neuralcore"]), whole[start:])
+        return cls(family, precision, header, json.loads(header.pop("__metadata__")["neuralcore"]), whole[start:])
 
     def whole(self) -> bytes:
         """The file."""
@@ -142,11 +150,11 @@ def _write(whole: bytes) -> Damage:
 
 
 def _with_about(packed: Packed, about: Any) -> Damage:
-    return _write(Packed(packed.family, packed.header, about, packed.data).whole())
+    return _write(replace(packed, about=about).whole())
 
 
 def _with_entry(packed: Packed, name: str, entry: Any) -> Damage:
-    return _write(Packed(packed.family, {**packed.header, name: entry}, packed.about, packed.data).whole())
+    return _write(replace(packed, header={**packed.header, name: entry}).whole())
 
 
 Place = tuple[str | int, ...]
@@ -186,7 +194,7 @@ def _of_entry(packed: Packed, name: str) -> Iterator[tuple[str, Damage]]:
     entry = packed.header[name]
     first, last = entry["data_offsets"]
     for key, values in {
-        "dtype": ("I8", "I32", "F32", "F16", "I64", "x", None, 3, []),
+        "dtype": ("I8", "I32", "F32", "F16", "BF16", "I64", "x", None, 3, []),
         "shape": ([], [0], [-1], [1], [2**40, 2**40], entry["shape"][::-1], [*entry["shape"], 1], None, "48", [1.0]),
         "data_offsets": ([0, 0], [last, first], [first + 1, last + 1], [first, last - 1], [first - 64, last - 64],
                          [2**60, 2**60 + last - first], [-1, last - first - 1], [first], None, [0.0, 4.0]),
@@ -206,15 +214,21 @@ def _of_tensor(packed: Packed, name: str) -> Iterator[tuple[str, Damage]]:
     yield f"{name} one row short", change(lambda tensor: tensor[:-1] if len(tensor) > 1 else None)
     yield f"{name} in half", change(lambda tensor: tensor.reshape(-1)[: max(1, tensor.size // 2)])
     yield f"{name} twice", change(lambda tensor: np.concatenate([tensor, tensor]))
-    for dtype in ("int8", "int32", "float32"):
-        yield f"{name} as {dtype}", change(partial(np.ndarray.astype, dtype=dtype))
+    for dtype in ("int8", "int32", "float32", "float16", "uint16"):
+        yield f"{name} as {dtype}", change(partial(_as, dtype=dtype))
     for fill in (-(2**31), -1, 0, 127, 2**31 - 1, np.nan, np.inf, -np.inf, 3e38, 1e-45):
         yield f"{name} filled with {fill}", change(partial(_filled, fill=fill))
 
 
+def _as(tensor: np.ndarray, dtype: str) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return tensor.astype(dtype)
+
+
 def _filled(tensor: np.ndarray, fill: float) -> np.ndarray:
-    if tensor.dtype == np.float32:
-        return np.full_like(tensor, fill)
+    if tensor.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return np.full_like(tensor, fill)
     limits = np.iinfo(tensor.dtype)
     return np.full_like(tensor, int(np.clip(np.nan_to_num(fill), limits.min, limits.max)))
 
@@ -263,7 +277,7 @@ def _change_fields(packed: Packed, random: Random) -> tuple[str, Damage]:
 def _exchange(packed: Packed, random: Random) -> tuple[str, Damage]:
     a, b = random.sample(sorted(packed.header), 2)
     header = {**packed.header, a: packed.header[b], b: packed.header[a]}
-    return f"{a} and {b} exchanged", _write(Packed(packed.family, header, packed.about, packed.data).whole())
+    return f"{a} and {b} exchanged", _write(replace(packed, header=header).whole())
 
 
 def _cut(packed: Packed, random: Random) -> tuple[str, Damage]:
@@ -277,6 +291,4 @@ def _change_values(packed: Packed, random: Random) -> tuple[str, Damage]:
     first = random.randrange(len(data))
     n = min(random.choice((1, 4, 64, 4096)), len(data) - first)
     data[first : first + n] = random.randbytes(n)
-    return f"{n} bytes of data at {first}", _write(
-        Packed(packed.family, packed.header, packed.about, bytes(data)).whole()
-    )
+    return f"{n} bytes of data at {first}", _write(replace(packed, data=bytes(data)).whole())

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from random import Random
@@ -18,7 +19,7 @@ from neuralcore.embedding.backends.native.file import open_model, read_packed, w
 from neuralcore.embedding.backends.native.kernels import absence
 from neuralcore.embedding.loader import ModelFile
 from tests.children import run_in_child
-from tests.packed_damage import FAMILIES, Packed, check_damaged, enumerate_damage, random_damage, with_value
+from tests.packed_damage import KINDS, Packed, check_damaged, enumerate_damage, random_damage, with_value
 
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork() and its kin")
 
@@ -28,22 +29,25 @@ SOME = ("mpnet", "modernbert", "qwen3", "gemma3")  # all that there is to say, i
 
 @pytest.fixture(
     scope="module",
-    params=[name if name in SOME else pytest.param(name, marks=pytest.mark.full) for name in FAMILIES],
+    params=[pytest.param(kind, id="-".join(kind), marks=() if kind[0] in SOME else pytest.mark.full) for kind in KINDS],
 )
 def packed(request, tmp_path_factory) -> Packed:
-    return Packed.make(request.param, tmp_path_factory.mktemp(request.param))
+    return Packed.make(*request.param, tmp_path_factory.mktemp("packed"))
 
 
 def say(packed: Packed, path: Path, **about) -> Path:
     """The model with other words in its header."""
-    path.write_bytes(Packed(packed.family, packed.header, {**packed.about, **about}, packed.data).whole())
+    path.write_bytes(replace(packed, about={**packed.about, **about}).whole())
     return path
 
 
 @posix
-@pytest.mark.skipif(bool(absence()), reason=absence())
-def test_damage_of_every_kind_is_refused_or_gives_finite_vectors(packed, tmp_path):
+def test_damage_of_every_kind_is_refused_or_gives_finite_vectors(packed, tmp_path, monkeypatch):
     """A part of what `python -m faults packed` tries, in one child that says what it is at."""
+    if absence(packed.precision):
+        monkeypatch.setenv("NEURALCORE_ISA", "scalar")  # which every CPU has
+    if reason := absence(packed.precision):
+        pytest.skip(reason)
     path, progress = tmp_path / "damaged.safetensors", tmp_path / "progress"
     enumerated, random = islice(enumerate_damage(packed), 0, None, 61), islice(random_damage(packed, Random(1)), 20)
 
@@ -78,9 +82,14 @@ class Untouched(np.ndarray):
     __array_function__ = __array_ufunc__
 
 
-def test_integers_of_weights_and_words_stay_on_the_disk_while_a_model_is_opened(packed, tmp_path):
+def test_weights_of_products_and_words_stay_on_the_disk_while_a_model_is_opened(packed, tmp_path):
     tensors, about = read_packed(say(packed, tmp_path / "whole.safetensors"))
-    hidden = {name: values.view(Untouched) if values.dtype == np.int8 else values for name, values in tensors.items()}
+    hidden = {
+        name: values.view(Untouched)
+        if name == "words" or re.search(r"(qkv|out|up|gate|down).weight$", name)
+        else values
+        for name, values in tensors.items()
+    }
     with pytest.raises(AssertionError, match="looked at"):
         hidden["words"].min()
     check_model(hidden, about)
@@ -120,6 +129,10 @@ FIRST, LAST = ("attentions", 0), ("attentions", 2)
         (("epsilon",), 0.0, "epsilon = 0.0"),
         (("epsilon",), 1e-46, "epsilon = 1e-46"),
         (("epsilon",), "1e-12", "epsilon = '1e-12'"),
+        (("precision",), "fp64", "precision = 'fp64' in its header, not int8, fp32, fp16, bf16"),
+        (("precision",), "dynamic-int8", "precision = 'dynamic-int8'"),
+        (("precision",), None, "precision = None"),
+        (("precision",), 1, "precision = 1"),
         (("norm",), "group", "norm = 'group' in its header, not layer, rms"),
         (("gated",), 1, "gated = 1"),
         (("activation",), "tanh", "activation = 'tanh' in its header, not gelu"),
@@ -156,14 +169,45 @@ def test_layers_that_share_a_table_of_angles_have_heads_of_one_size(packed, tmp_
     changed = {name: np.array(tensor) for name, tensor in tensors.items()}
     n_heads, n_key_heads = (attentions[0][key] for key in ("n_heads", "n_key_heads"))
     for part, n_in, n_out in (("qkv", 48, 32 * (n_heads + 2 * n_key_heads)), ("out", 32 * n_heads, 48)):
-        changed[f"layers.0.{part}.weight"] = np.zeros((n_out // 16, n_in // 4, 16, 4), np.int8)
-        changed[f"layers.0.{part}.column_sum"] = np.zeros(n_out, np.int32)
-        for name in ("column_scale", "bias"):
-            changed[f"layers.0.{part}.{name}"] = np.zeros(n_out, np.float32)
+        weight, group = tensors[f"layers.0.{part}.weight"].dtype, tensors[f"layers.0.{part}.weight"].shape[3]
+        changed[f"layers.0.{part}.weight"] = np.zeros((n_out // 16, n_in // group, 16, group), weight)
+        for name in {"bias", "column_scale", "column_sum"} & {name.split(".")[-1] for name in tensors}:
+            changed[f"layers.0.{part}.{name}"] = np.zeros(n_out, tensors[f"layers.0.{part}.{name}"].dtype)
     changed = {name: tensor for name, tensor in changed.items() if not re.match(r"layers.0.\w+_norm", name)}
     write_packed(tmp_path / "two.safetensors", changed, with_value(about, (*FIRST, "head_size"), 32))
     with pytest.raises(ModelCorrupt, match=r"(cosines|sines).0 is float32 \(64, 8\), not float32 \(64, 16\)"):
         open_model(tmp_path / "two.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("layers.0.up.weight", "float32"), ("layers.0.up.weight", "uint16"), ("layers.0.up.weight", "int8"),
+     ("layers.2.down.weight", "float16"), ("words", "float32"), ("words", "float16"), ("words", "int8")],
+)  # fmt: skip
+def test_weights_and_words_are_of_the_precision_that_the_header_says(name, dtype, packed, tmp_path):
+    tensors, about = read_packed(say(packed, tmp_path / "whole.safetensors"))
+    kept = tensors[name].dtype.name
+    if kept == dtype:
+        pytest.skip("that is its own")
+    changed = {key: np.array(tensor) for key, tensor in tensors.items()}
+    changed[name] = np.zeros(tensors[name].shape, dtype)
+    write_packed(tmp_path / "other.safetensors", changed, about)
+    with pytest.raises(ModelCorrupt, match=re.escape(f"{name} is {dtype} {tensors[name].shape}, not {kept} ")):
+        open_model(tmp_path / "other.safetensors")
+
+
+def test_scales_are_of_int8_alone(packed, tmp_path):
+    tensors, about = read_packed(say(packed, tmp_path / "whole.safetensors"))
+    changed = {key: np.array(tensor) for key, tensor in tensors.items()}
+    names = {"word_scale": len(tensors["words"]), "layers.1.out.column_scale": len(tensors["layers.1.out.bias"])}
+    for name, size in names.items():
+        other = {key: tensor for key, tensor in changed.items() if key != name}
+        if name not in changed:
+            other[name] = np.ones(size, np.float32)
+        write_packed(tmp_path / "other.safetensors", other, about)
+        told = f"no {name}" if packed.precision == "int8" else f"{name} as well"
+        with pytest.raises(ModelCorrupt, match=told):
+            open_model(tmp_path / "other.safetensors")
 
 
 @pytest.mark.parametrize("gone", ["cosines.0", "sines.0"])
@@ -228,7 +272,7 @@ JSON = st.recursive(
 )
 ENTRY = st.fixed_dictionaries(
     {
-        "dtype": st.sampled_from(["F32", "I32", "I8"]) | JSON,
+        "dtype": st.sampled_from(["F32", "F16", "BF16", "I32", "I8"]) | JSON,
         "shape": st.lists(st.integers(-1, 9), max_size=3) | JSON,
         "data_offsets": st.lists(st.integers(-4, 140), min_size=2, max_size=2) | JSON,
     }
