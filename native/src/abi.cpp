@@ -11,24 +11,30 @@
 #define NC_POINT(name) &kernels_##name,
 
 #if defined(__x86_64__)
-#define NC_ALL(each) each(avx512vnni) each(avxvnni) each(avx2) each(scalar)
+#define NC_OF_THIS_MACHINE(each)                                                                                     \
+    each(avx512vnni) each(avxvnni) each(avx512bf16) each(avx512_fp32) each(avx512_fp16) each(avx2) each(avx2_fp32) \
+    each(avx2_fp16)
 #elif defined(__aarch64__)
-#define NC_ALL(each) each(neon) each(scalar)
+#define NC_OF_THIS_MACHINE(each) each(neon) each(neon_fp32) each(neon_fp16)
 #else
-#define NC_ALL(each) each(scalar)
+#define NC_OF_THIS_MACHINE(each)
 #endif
+#define NC_ALL(each) NC_OF_THIS_MACHINE(each) each(scalar) each(scalar_fp32) each(scalar_fp16) each(scalar_bf16)
 
 NC_ALL(NC_DECLARE)
 
 namespace {
 
-const nc_kernels *const compiled[] = {NC_ALL(NC_POINT)};  // best first
+// Best first; the precisions of an instruction set one after the other.
+const nc_kernels *const compiled[] = {NC_ALL(NC_POINT)};
 
 std::string names() {
     std::string all;
+    const char *last = "";
     for (const nc_kernels *kernels : compiled) {
+        if (!std::strcmp(kernels->name, last)) continue;
         if (!all.empty()) all += ' ';
-        all += kernels->name;
+        all += last = kernels->name;
     }
     return all;
 }

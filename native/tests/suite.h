@@ -14,17 +14,21 @@
 
 namespace suite {
 
+enum class Of { Int8, Floats, Each };  // precisions
+
 struct Test {
     const char *name;
-    bool each;                        // once for every precision, else for INT8 alone
-    void (*run)(const nc_kernels &);  // once for every instruction set
+    Of precisions;
+    void (*run)(const nc_kernels &);  // once for every instruction set and precision
+
+    bool concerns(int32_t precision) const { return precisions == Of::Each || (precisions == Of::Int8) == (precision == NC_INT8); }
 };
 
 inline std::vector<Test> tests;
 inline std::atomic<long> n_checks = 0, n_failures = 0;  // some checks are made in threads
 
 struct Register {
-    Register(const char *name, bool each, void (*run)(const nc_kernels &)) { tests.push_back({name, each, run}); }
+    Register(const char *name, Of precisions, void (*run)(const nc_kernels &)) { tests.push_back({name, precisions, run}); }
 };
 
 // True if it holds; of many failures, the first are told.
@@ -74,10 +78,11 @@ inline std::shared_ptr<void> aligned_bytes(size_t n) {
 
 #define NC_JOIN_(a, b) a##b
 #define NC_JOIN(a, b) NC_JOIN_(a, b)
-#define TEST_(name, each, function)                                \
+#define TEST_(name, precisions, function)                          \
     static void function(const nc_kernels &);                      \
-    static const suite::Register NC_JOIN(registered_, function)(name, each, function); \
+    static const suite::Register NC_JOIN(registered_, function)(name, precisions, function); \
     static void function(const nc_kernels &kernels [[maybe_unused]])
-#define TEST(name) TEST_(name, false, NC_JOIN(test_, __LINE__))
-#define TEST_EACH(name) TEST_(name, true, NC_JOIN(test_, __LINE__))
+#define TEST(name) TEST_(name, suite::Of::Int8, NC_JOIN(test_, __LINE__))
+#define TEST_FLOATS(name) TEST_(name, suite::Of::Floats, NC_JOIN(test_, __LINE__))
+#define TEST_EACH(name) TEST_(name, suite::Of::Each, NC_JOIN(test_, __LINE__))
 #define CHECK(condition, ...) suite::check((condition), __FILE__, __LINE__, __VA_ARGS__)

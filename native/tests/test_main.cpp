@@ -33,7 +33,7 @@ int run_all(const nc_kernels &kernels) {
     std::printf("%s, %s\n", kernels.name, kPrecisions[kernels.precision]);
     int n_failed = 0;
     for (const suite::Test &test : suite::tests)
-        if (test.each || kernels.precision == NC_INT8) n_failed += !run(test, kernels);
+        if (test.concerns(kernels.precision)) n_failed += !run(test, kernels);
     return n_failed;
 }
 

@@ -3,9 +3,13 @@
 // vpmaddubsw adds two products of u8 and s8 in 16 bits, vpaddw two of its sums. They could overflow there, but packed weights are
 // made so that they cannot (neuralcore.h, NC_FOUR), so the sum is exact here, too. Three multiplications for 64 products:
 // one vpmaddwd for each vpmaddubsw, four of them, took 1.2 times as long, and widening both sides to 16 bits 1.6 times.
+#include <immintrin.h>
+
 #include <cstdint>
 
 #define LANES 8
+#define FLOAT_ROWS 6
+#define FLOAT_VECTORS 2
 #include "../kernels/vector.h"
 
 namespace {
@@ -30,11 +34,19 @@ struct Dot {
     }
 };
 
-bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+inline F widen(const _Float16 *from) { return (F)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from)); }
+
+bool supported() {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
 
 }  // namespace
 
+#define NC_WIDEN widen
+#include "../kernels/floats_table.h"
 #include "../kernels/table.h"
 
-extern const nc_kernels kernels_avx2;
+extern const nc_kernels kernels_avx2, kernels_avx2_fp32, kernels_avx2_fp16;
 const nc_kernels kernels_avx2 = NC_TABLE("avx2", supported);
+const nc_kernels kernels_avx2_fp32 = NC_FLOAT_TABLE("avx2", NC_FP32, Fp32, supported);
+const nc_kernels kernels_avx2_fp16 = NC_FLOAT_TABLE("avx2", NC_FP16, Fp16, supported);

@@ -1,4 +1,6 @@
 // AArch64 with the dot-product instructions (ARMv8.2 and later: Graviton 2, Apple M1, Cortex-A76). 16 registers of sums.
+#include <arm_neon.h>
+
 #include <cstdint>
 
 #if defined(__linux__)
@@ -7,6 +9,8 @@
 #endif
 
 #define LANES 4
+#define FLOAT_ROWS 4
+#define FLOAT_VECTORS 4
 #include "../kernels/vector.h"
 
 namespace {
@@ -20,6 +24,8 @@ struct Dot {
     }
 };
 
+inline F widen(const _Float16 *from) { return (F)vcvt_f32_f16(vld1_f16((const __fp16 *)from)); }
+
 bool supported() {
 #if defined(__linux__)
     return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
@@ -30,7 +36,11 @@ bool supported() {
 
 }  // namespace
 
+#define NC_WIDEN widen
+#include "../kernels/floats_table.h"
 #include "../kernels/table.h"
 
-extern const nc_kernels kernels_neon;
+extern const nc_kernels kernels_neon, kernels_neon_fp32, kernels_neon_fp16;
 const nc_kernels kernels_neon = NC_TABLE("neon", supported);
+const nc_kernels kernels_neon_fp32 = NC_FLOAT_TABLE("neon", NC_FP32, Fp32, supported);
+const nc_kernels kernels_neon_fp16 = NC_FLOAT_TABLE("neon", NC_FP16, Fp16, supported);

@@ -3,6 +3,8 @@
 #include <cstring>
 
 #define LANES 4
+#define FLOAT_ROWS 2
+#define FLOAT_VECTORS 4
 #include "../kernels/vector.h"
 
 namespace {
@@ -19,11 +21,23 @@ struct Dot {
     }
 };
 
+inline F widen(const _Float16 *from) {
+    F x;
+    for (int i = 0; i < LANES; ++i) x[i] = (float)from[i];
+    return x;
+}
+
 bool supported() { return true; }
 
 }  // namespace
 
+#define NC_WIDEN widen
+#include "../kernels/floats_bf16.h"
+#include "../kernels/floats_table.h"
 #include "../kernels/table.h"
 
-extern const nc_kernels kernels_scalar;
+extern const nc_kernels kernels_scalar, kernels_scalar_fp32, kernels_scalar_fp16, kernels_scalar_bf16;
 const nc_kernels kernels_scalar = NC_TABLE("scalar", supported);
+const nc_kernels kernels_scalar_fp32 = NC_FLOAT_TABLE("scalar", NC_FP32, Fp32, supported);
+const nc_kernels kernels_scalar_fp16 = NC_FLOAT_TABLE("scalar", NC_FP16, Fp16, supported);
+const nc_kernels kernels_scalar_bf16 = NC_FLOAT_TABLE("scalar", NC_BF16, Bf16, supported);  // for tests
