@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from . import settings
-from .backends.native.file import PACKED_SUFFIX, is_packed, read_origin
+from .backends.native.file import PACKED_SUFFIX, is_packed, read_origin, read_precision
 from .config import ModelConfig
 from .errors import InputError, ProviderUnavailable
 from .files import sha256
@@ -76,7 +76,7 @@ class ModelFile:
         if self._precision is not None:
             return self._precision
         if self.path.suffix == PACKED_SUFFIX:
-            return Precision.FP32 if _is_table(self.path) else Precision.INT8
+            return Precision.FP32 if _is_table(self.path) else read_precision(self.path)
         from .backends.onnx.quantize import detect_quantization
 
         return detect_quantization(self.path)

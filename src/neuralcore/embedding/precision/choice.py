@@ -76,7 +76,7 @@ def choose_backend(store: Store, model: str | PathLike[str], precision: Precisio
 
 def name_of(choice: Choice, precision: Precision) -> str | None:
     """The back end, and of the kernels the instruction set."""
-    return f"native {_isa(precision)}" if choice.backend == "native" else choice.backend
+    return f"native {choose_isa(precision)}" if choice.backend == "native" else choice.backend
 
 
 def decide(store: Store, source: Manifest, precision: Precision, backend: Backend, device: Device) -> Runner:
@@ -145,8 +145,8 @@ def _why_not_native(store: Store, source: Manifest, precision: Precision, device
         return _no_kernels(precision, f"they run on the CPU, not on device={device!r}")
     if not source.is_checkpoint:
         return UnsupportedModel(name, f"the native kernels run checkpoints, and this is {source.model_path}")
-    if _isa(precision) is None:
-        return _no_kernels(precision, _absence(precision))
+    if choose_isa(precision) is None:
+        return _no_kernels(precision, absence(precision))
     if store.has_variant(source, native_name(precision)):
         return None
     from .originals import find_original
@@ -155,14 +155,6 @@ def _why_not_native(store: Store, source: Manifest, precision: Precision, device
     if choice.backend is None:
         choice = _of_checkpoint(find_original(store, source), source.config, precision)
     return None if choice.backend == "native" else UnsupportedModel(name, choice.reason or "")
-
-
-def _isa(precision: Precision) -> str | None:
-    return choose_isa() if precision is Precision.INT8 else None
-
-
-def _absence(precision: Precision) -> str:
-    return absence() or f"there are none for {precision} yet"
 
 
 def _no_kernels(precision: Precision, reason: str) -> ProviderUnavailable:
@@ -176,7 +168,7 @@ def _of_source(store: Store, source: Manifest, precision: Precision) -> Choice:
     """Of a checkpoint, by what the cache has of it."""
     from .originals import original_of
 
-    if precision in _NATIVE and store.has_variant(source, native_name(precision)) and _isa(precision):
+    if precision in _NATIVE and store.has_variant(source, native_name(precision)) and choose_isa(precision):
         return Choice("native")
     original = original_of(source)
     if original.safetensors_path is not None:
@@ -204,8 +196,8 @@ def _of_checkpoint(model: ModelFolder, config: ModelConfig, precision: Precision
 
     if precision not in _NATIVE:
         return Choice("onnxruntime", "the native kernels do not compute so")
-    if _isa(precision) is None:
-        return _without(precision, f"no native kernels: {_absence(precision)}")
+    if choose_isa(precision) is None:
+        return _without(precision, f"no native kernels: {absence(precision)}")
     reason = why_not(model.stack(), config.dense)
     return _without(precision, f"the native kernels do not know {reason}") if reason else Choice("native")
 

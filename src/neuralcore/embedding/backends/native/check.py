@@ -75,6 +75,15 @@ def check_origin(about: Mapping[str, Any]) -> str:
     return made_from
 
 
+def check_precision(about: Mapping[str, Any]) -> Precision:
+    """How a model keeps its numbers.
+
+    Raises:
+        ValueError: in no way that is known.
+    """
+    return Precision(_choose(about, "precision", list(FORMS)))
+
+
 def check_model(tensors: _Tensors, about: Mapping[str, Any]) -> None:
     """Refuse a model that the kernels cannot run safely.
 
@@ -149,7 +158,7 @@ def _sizes(tensors: _Tensors, about: Mapping[str, Any]) -> _Sizes:
     if len(attentions) != n_layers:
         raise ValueError(f"{len(attentions)} attentions in its header, for {n_layers} layers")
     return _Sizes(
-        form=FORMS[Precision(_choose(about, "precision", list(FORMS)))],
+        form=FORMS[check_precision(about)],
         n_words=n_words,
         hidden=hidden,
         wide=wide,

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import Attempt, ModelCorrupt, ModelUnavailable, OutOfMemory
-from .check import check_model, check_origin
+from ...types import Precision
+from .check import check_model, check_origin, check_precision
 
 PACKED_SUFFIX = ".safetensors"
 
@@ -138,6 +139,15 @@ def read_origin(path: Path) -> str:
     _, about = read_packed(path)
     try:
         return check_origin(about)
+    except ValueError as error:
+        raise _corrupt(path, error) from error
+
+
+def read_precision(path: Path) -> Precision:
+    """How a packed model keeps its numbers. Errors: see `open_model`."""
+    _, about = read_packed(path)
+    try:
+        return check_precision(about)
     except ValueError as error:
         raise _corrupt(path, error) from error
 
