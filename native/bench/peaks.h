@@ -80,7 +80,7 @@ inline const Instruction all[] = {
 #define NC_LOOP(body)                                                                                                 \
     [] {                                                                                                              \
         int64_t turns = kTurns;                                                                                       \
-        asm volatile(".arch_extension dotprod\n .arch_extension i8mm\n movi v20.16b, #0\n movi v21.16b, #0\n"                        \
+        asm volatile(".arch armv8.6-a+dotprod+i8mm\n movi v20.16b, #0\n movi v21.16b, #0\n"                        \
                      "1:\n" body "subs %0, %0, #1\n b.ne 1b"                                                          \
                      : "+r"(turns)                                                                                    \
                      :                                                                                                \
