@@ -1,11 +1,14 @@
 #include "team.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 namespace {
 
-// Rounds of watching before a helper sleeps: some 50 us, longer than a step takes and than a caller needs between two texts.
-constexpr int kPatience = 2000;
+// Rounds of watching before a helper sleeps, some 200 us: longer than a step takes, and than a caller needs between two texts.
+constexpr int kPatience = 8000;
+// Rounds that a caller waits for a piece before it offers its CPU to who has that piece.
+constexpr int kWatch = 1000;
 
 void relax() {
 #if defined(__x86_64__)
@@ -14,6 +17,16 @@ void relax() {
     asm volatile("yield");
 #endif
 }
+
+#if defined(__linux__)
+// The CPU that the caller is on, and all that it may use but this one; -1 if there is no other.
+int other_cpus(cpu_set_t &others) {
+    const int own = sched_getcpu();
+    if (own < 0 || sched_getaffinity(0, sizeof others, &others)) return -1;
+    CPU_CLR(own, &others);
+    return CPU_COUNT(&others) ? own : -1;
+}
+#endif
 
 // Raised in every forked child, before anything else runs there.
 std::atomic<uint32_t> generation{0};
@@ -29,7 +42,7 @@ constexpr uint64_t count_of(uint64_t claims) { return claims & kCount; }
 
 }  // namespace
 
-nc_team::nc_team(int n_threads) : n_threads_(n_threads), generation_(generation) {}
+nc_team::nc_team(int n_threads) : n_threads_(n_threads), generation_(generation), helpers_(n_threads - 1) {}
 
 nc_team::~nc_team() { stop(); }
 
@@ -38,7 +51,7 @@ bool nc_team::is_left_behind() const { return generation_ != generation.load(std
 bool nc_team::take() {
     uint32_t expected = kFree;
     if (is_left_behind() || !state_.compare_exchange_strong(expected, kTaken, std::memory_order_acquire)) return false;
-    if ((int)threads_.size() + 1 < n_threads_) start();
+    if (n_started_ < n_threads_ - 1) start();
     return true;
 }
 
@@ -57,10 +70,8 @@ void nc_team::stop() {
 
 void nc_team::start() {
     try {
-        while ((int)threads_.size() + 1 < n_threads_) {
-            const int index = (int)threads_.size() + 1;
-            threads_.emplace_back([this, index] { work(index); });
-        }
+        for (; n_started_ < n_threads_ - 1; ++n_started_)
+            helpers_[n_started_].thread = std::thread([this, index = n_started_ + 1] { work(index); });
     } catch (...) {
         end_threads();
         ended_ = false;
@@ -71,23 +82,41 @@ void nc_team::start() {
 
 void nc_team::end_threads() {
     ended_ = true;
-    wake();
-    for (std::thread &thread : threads_) thread.join();
-    threads_.clear();
-}
-
-void nc_team::wake() {
-    call_.fetch_add(1);
-    call_.notify_all();
+    for (; n_started_; --n_started_) {
+        Helper &helper = helpers_[n_started_ - 1];
+        wake(helper);
+        helper.thread.join();
+    }
 }
 
 void nc_team::share(int n_pieces, const nc::Job &job) {
     job_.store(&job, std::memory_order_relaxed);
     n_done_.store(0, std::memory_order_relaxed);
     claims_.store((claims_.load(std::memory_order_relaxed) / kStep + 1) * kStep + (uint64_t)n_pieces);
-    if (asleep_.exchange(false)) wake();
+    if (n_asleep_.load()) wake_one();
     while (run_piece(0));
-    while (n_done_.load(std::memory_order_acquire) < n_pieces) relax();
+    for (int round = 0; n_done_.load(std::memory_order_acquire) < n_pieces; ++round) round < kWatch ? relax() : std::this_thread::yield();
+}
+
+// A step wakes one: waking all would cost a caller with many helpers more than they save it.
+void nc_team::wake_one() {
+    for (Helper &helper : helpers_) {
+        if (!helper.asleep.load(std::memory_order_relaxed)) continue;
+#if defined(__linux__)
+        // Some schedulers put who is woken beside its waker, where it runs when the caller is done.
+        cpu_set_t others;
+        const int own = other_cpus(others);
+        if (own < 0) return;
+        if (own != helper.kept_off && !pthread_setaffinity_np(helper.thread.native_handle(), sizeof others, &others)) helper.kept_off = own;
+#endif
+        return wake(helper);
+    }
+}
+
+void nc_team::wake(Helper &helper) {
+    if (helper.asleep.exchange(false)) --n_asleep_;
+    ++helper.call;
+    helper.call.notify_one();
 }
 
 // Claims a piece and runs it; false if there is none. Who has one keeps the caller here, so its job is still the one of this step.
@@ -108,10 +137,18 @@ void nc_team::work(int index) {
         } else if (++idle < kPatience) {
             relax();
         } else {
-            const uint32_t seen = call_;
-            asleep_ = true;
-            if (!ended_ && !run_piece(index)) call_.wait(seen);
+            sleep(index);
             idle = 0;
         }
     }
+}
+
+// Says so before it looks once more, as a caller looks for sleepers after it has offered pieces: one of them sees the other.
+void nc_team::sleep(int index) {
+    Helper &helper = helpers_[index - 1];
+    const uint32_t seen = helper.call;
+    helper.asleep = true;
+    ++n_asleep_;
+    if (!ended_ && !run_piece(index)) helper.call.wait(seen);
+    if (helper.asleep.exchange(false)) --n_asleep_;
 }

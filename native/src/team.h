@@ -44,6 +44,7 @@ struct nc_team {
     bool is_left_behind() const;
 
     // By who has it: runs all pieces, 0 to n_pieces - 1 (65,535 at most), each in some thread, and returns when all have ended.
+    // Wakes one of the helpers that sleep, if any does.
     void share(int n_pieces, const nc::Job &job);
 
     struct Unable {};
@@ -51,22 +52,31 @@ struct nc_team {
 private:
     enum State : uint32_t { kFree, kTaken, kStopped };
 
+    struct Helper {
+        std::atomic<uint32_t> call{0};    // what it watches in its sleep
+        std::atomic<bool> asleep{false};  // it is, or is about to be
+        int kept_off = -1;                // the CPU that it may not use
+        std::thread thread;
+    };
+
     void start();
     void end_threads();
     void work(int index);
     bool run_piece(int index);
-    void wake();
+    void sleep(int index);
+    void wake_one();
+    void wake(Helper &);
 
     const int n_threads_;
     const uint32_t generation_;
     std::atomic<uint32_t> state_{kFree};
     std::atomic<const nc::Job *> job_{nullptr};
-    std::atomic<uint64_t> claims_{0};  // step, next piece, pieces: 32, 16, 16 bits
-    std::atomic<int> n_done_{0};
-    std::atomic<uint32_t> call_{0};    // what sleepers watch
-    std::atomic<bool> asleep_{false};  // some are, or are about to be
+    alignas(64) std::atomic<uint64_t> claims_{0};  // step, next piece, pieces: 32, 16, 16 bits
+    alignas(64) std::atomic<int> n_done_{0};
+    alignas(64) std::atomic<int> n_asleep_{0};
     std::atomic<bool> ended_{false};
-    std::vector<std::thread> threads_;
+    std::vector<Helper> helpers_;
+    int n_started_ = 0;
 };
 
 namespace nc {
