@@ -42,7 +42,7 @@ LAYERS = [
     {"cli"},
 ]
 WALLS = {
-    "ctypes": {"backends.native.kernels", "backends.onnx.session", "memory"},
+    "ctypes": {"backends.native.kernels", "backends.native.library", "backends.onnx.session", "memory"},
     "onnxruntime": {"backends.onnx.session"},
     "tokenizers": {"tokenizer.reference"},
     "tokie": {"tokenizer.fast"},

@@ -1,6 +1,6 @@
 /* The C interface of the native kernels: text encoders on CPU, without padding, in INT8, fp32, fp16 or bf16.
  *
- * Nothing here fails, allocates (but for teams of threads) or checks: sizes, token ids and alignment are the caller's duty,
+ * Nothing here fails, allocates (but for teams of threads and self-tests) or checks: sizes, token ids and alignment are the caller's duty,
  * as `neuralcore.embedding.backends.native` fulfils it. All arrays are dense and row by row.
  *
  * Numbers in INT8. A product is y = x @ w + b with
@@ -140,6 +140,14 @@ NC_API const char *nc_compiled(void);
 
 /* Kernels of an instruction set; NULL if it was not compiled, does not know the precision, or this CPU lacks it. */
 NC_API const nc_kernels *nc_find(const char *name, int32_t precision);
+
+/* Whether an instruction set computes right on this CPU: a small product of random numbers equals plain loops', exactly. It takes
+ * some 50 microseconds. Who uses kernels without it trusts the CPU, the hypervisor or the emulator. */
+NC_API int32_t nc_self_test(const nc_kernels *kernels);
+
+/* Operations a second (a multiplication and an addition are two) of a small product on this thread; it takes some 300
+ * microseconds. */
+NC_API double nc_measure(const nc_kernels *kernels);
 
 /* Bytes of working memory for a batch; the memory must be aligned to 64 bytes. */
 NC_API size_t nc_workspace_bytes(const nc_kernels *kernels, const nc_model *model, int64_t n_tokens, int64_t n_texts,

@@ -1,10 +1,12 @@
 // The C interface: which kernels there are, and calls into the encoder.
 #include <cstring>
+#include <new>
 #include <string>
 
 #include "encoder.h"
 #include "kernels.h"
 #include "profile.h"
+#include "self_test.h"
 #include "team.h"
 
 #define NC_DECLARE(name) extern const nc_kernels kernels_##name;
@@ -54,6 +56,22 @@ const nc_kernels *nc_find(const char *name, int32_t precision) {
     for (const nc_kernels *kernels : compiled)
         if (!std::strcmp(kernels->name, name) && kernels->precision == precision) return kernels->supported() ? kernels : nullptr;
     return nullptr;
+}
+
+int32_t nc_self_test(const nc_kernels *kernels) {
+    try {
+        return nc::is_right(*kernels);
+    } catch (const std::bad_alloc &) {
+        return 0;
+    }
+}
+
+double nc_measure(const nc_kernels *kernels) {
+    try {
+        return nc::measure_speed(*kernels);
+    } catch (const std::bad_alloc &) {
+        return 0;
+    }
 }
 
 size_t nc_workspace_bytes(const nc_kernels *kernels, const nc_model *model, int64_t n_tokens, int64_t n_texts, int64_t longest,

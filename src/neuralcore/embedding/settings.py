@@ -5,7 +5,7 @@
 | NEURALCORE_CACHE | folder for models; default: the user's cache folder |
 | HF_ENDPOINT | address of a self-hosted mirror of the Hub, with its http:// or https:// |
 | HF_HUB_OFFLINE | 1, true, yes or on: no network call at all |
-| NEURALCORE_ISA | instruction set of the native kernels, e.g. avx2; none: ONNX Runtime; default: the best there is |
+| NEURALCORE_ISA | instruction set of the native kernels, e.g. avx2; none: ONNX Runtime; default: the fastest |
 | NEURALCORE_API_KEY | key that clients of `neuralcore serve` must send; set and empty is an error |
 | _NEURALCORE_COMPLETE | set by a shell that asks the command line how a word goes on |
 | ORT_DISABLE_TELEMETRY | ONNX Runtime's own; taken as 1 here unless it is set |

@@ -116,6 +116,7 @@ def _machine() -> dict[str, Any]:
         "machine_cores": os.cpu_count(),
         "providers": _providers(),
         "native_kernels": _kernels(),
+        "kernels_tried": _trials(),
     }
 
 
@@ -131,13 +132,20 @@ def _providers() -> list[str]:
 
 def _kernels() -> str:
     """The instruction set that INT8 uses, or why it is left to ONNX Runtime."""
-    from neuralcore.embedding.backends.native.kernels import absence, choose_isa
+    from neuralcore.embedding.backends.native.isas import absence, choose_isa
     from neuralcore.embedding.errors import ProviderUnavailable
 
     try:
         return choose_isa() or f"none ({absence()}); INT8 runs on ONNX Runtime"
     except ProviderUnavailable as error:
         return f"none ({error})"
+
+
+def _trials() -> list[str]:
+    """Each instruction set of this CPU: whether it computed a small product right, and how fast."""
+    from neuralcore.embedding.backends.native.isas import try_isas
+
+    return [str(trial) for trial in try_isas()]
 
 
 def _cpu() -> tuple[str, list[str]]:

@@ -1,4 +1,4 @@
-"""The wall around the native library: find it, choose an instruction set, describe a model to it, run it.
+"""The wall around the native library: describe a model to it, run it.
 
 The library itself never fails and checks nothing (native/include/neuralcore.h): what is given to it here was checked
 when the model was loaded (check.py) and, for each call, above.
@@ -7,25 +7,23 @@ when the model was loaded (check.py) and, for each call, above.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Mapping, Sequence
-from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_size_t, c_void_p
-from functools import cache
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ... import settings
 from ...config import ModelConfig
 from ...errors import InferenceError, ProviderUnavailable
 from ...types import Precision, TokenBatch, Vectors
 from .format import ACTIVATIONS, DENSE_ACTIVATIONS, FORMS
+from .isas import absence, choose_isa, compiled_isas, is_usable, try_isas
+from .library import find_kernels, load_library
 
-_ABI_VERSION = 5
-_PORTABLE = "scalar"  # for tests: ONNX Runtime's INT8 is faster
+__all__ = ["NativeModel", "Team", "absence", "choose_isa", "compiled_isas", "is_usable", "try_isas"]
+
 _ALIGNMENT = 64
-_FILES = ("libneuralcore.so", "libneuralcore.dylib")
 _NORMS = ("layer", "rms")  # in the order of `nc_norm_kind`
 _POOLINGS: Mapping[str, int] = {
     "cls": 0,
@@ -37,9 +35,7 @@ _POOLINGS: Mapping[str, int] = {
     "mean_sqrt_len": 5,
 }
 _UNBOUNDED = -1
-_PRECISIONS = tuple(FORMS)  # in the order of `nc_precision`
 _WORDS = tuple(form.dtype for form in FORMS.values())  # the same, of words
-_NEEDED: Mapping[Precision, str] = {Precision.BF16: "avx512_bf16"}  # as CPUs call it; others have it all
 
 _Ints, _Floats, _Longs = POINTER(c_int32), POINTER(c_float), POINTER(c_int64)
 _POINTERS: Mapping[str, Any] = {"int32": _Ints, "float32": _Floats, "int64": _Longs}
@@ -110,57 +106,6 @@ class _Batch(Structure):
     _fields_ = (("ids", _Ints), ("positions", _Ints), ("offsets", _Longs), ("n_texts", c_int32))
 
 
-def absence(precision: Precision = Precision.INT8) -> str:
-    """Why no kernels of a precision can be used in this process; empty if they can.
-
-    Example:
-        >>> absence()  # doctest: +SKIP
-        ''
-    """
-    if settings.isa() == "none":
-        return "switched off by NEURALCORE_ISA=none"
-    if _library() is None:
-        return "not in this installation: there was no C++ compiler when it was built, or not on this platform"
-    if choose_isa(precision):
-        return ""
-    if needed := _NEEDED.get(precision):
-        forced = f", or not in NEURALCORE_ISA={settings.isa()}" if settings.isa() else ""
-        return f"{precision} is computed by {needed}, which is not in this CPU{forced}"
-    return f"this CPU has none of the instruction sets {', '.join(compiled_isas()[:-1])}"
-
-
-def compiled_isas() -> Sequence[str]:
-    """The instruction sets that were compiled in, best first; empty without the library."""
-    library = _library()
-    return library.nc_compiled().decode().split() if library else ()
-
-
-def is_usable(isa: str, precision: Precision | None = None) -> bool:
-    """Whether an instruction set was compiled in and this CPU has it, for a precision or any."""
-    return any(_find(isa, each) for each in ([precision] if precision else FORMS))
-
-
-def choose_isa(precision: Precision = Precision.INT8) -> str | None:
-    """The instruction set to use for a precision; None for no kernels.
-
-    NEURALCORE_ISA names the best that may be used: where it does not know the precision, the next one that does is
-    taken. Without it, the best of this CPU is.
-
-    Raises:
-        ProviderUnavailable: the one that was named is not here.
-    """
-    forced, compiled = settings.isa(), compiled_isas()
-    if forced == "none":
-        return None
-    if forced and not is_usable(forced):
-        usable = [name for name in compiled if is_usable(name)]
-        reason = f"NEURALCORE_ISA asks for it; compiled: {', '.join(compiled) or 'none'}"
-        raise ProviderUnavailable(forced, usable, reason)
-    allowed = compiled[compiled.index(forced) :] if forced else compiled
-    portable = forced == _PORTABLE
-    return next((name for name in allowed if is_usable(name, precision) and (portable or name != _PORTABLE)), None)
-
-
 class NativeModel:
     """A packed model, described to the library.
 
@@ -179,7 +124,7 @@ class NativeModel:
         if isa is None:
             raise ProviderUnavailable(f"native {self.precision}", compiled_isas(), absence(self.precision))
         self.isa = isa
-        self._kernels = _find(isa, self.precision)
+        self._kernels = find_kernels(isa, self.precision)
         self._tensors = tensors
         self.n_words, self.hidden = tensors["words"].shape
         self.pad_position: int | None = about["pad_position"]
@@ -273,7 +218,7 @@ class NativeModel:
 
     def workspace_bytes(self, n_tokens: int, n_texts: int, longest: int, n_threads: int) -> int:
         """Working memory of a run."""
-        library = _library()
+        library = load_library()
         assert library is not None
         model = ctypes.byref(self._model)
         return int(library.nc_workspace_bytes(self._kernels, model, n_tokens, n_texts, longest, n_threads)) + _ALIGNMENT
@@ -295,7 +240,7 @@ class NativeModel:
         Raises:
             InferenceError: a vector is not finite, or the team's threads cannot be started.
         """
-        library = _library()
+        library = load_library()
         assert library is not None
         out = np.empty((len(tokens), self.size), np.float32)
         start = -workspace.ctypes.data % _ALIGNMENT
@@ -329,7 +274,7 @@ class Team:
     """
 
     def __init__(self, n_threads: int) -> None:
-        library = _library()
+        library = load_library()
         assert library is not None
         self._stop, self._free = library.nc_stop_team, library.nc_free_team
         self.n_threads, self.handle = n_threads, library.nc_make_team(n_threads)
@@ -343,40 +288,6 @@ class Team:
     def __del__(self) -> None:
         if handle := getattr(self, "handle", None):
             self._free(handle)
-
-
-@cache
-def _library() -> Any:
-    """The library of this installation; None if it has none, or one of another version."""
-    path = _library_path()
-    if path is None:
-        return None
-    library = ctypes.CDLL(str(path))
-    if library.nc_abi_version() != _ABI_VERSION:
-        return None
-    library.nc_compiled.restype = c_char_p
-    library.nc_find.argtypes, library.nc_find.restype = [c_char_p, c_int32], c_void_p
-    library.nc_workspace_bytes.argtypes = [c_void_p, POINTER(_Model), c_int64, c_int64, c_int64, c_int32]
-    library.nc_workspace_bytes.restype = c_size_t
-    library.nc_make_team.argtypes, library.nc_make_team.restype = [c_int32], c_void_p
-    library.nc_stop_team.argtypes, library.nc_stop_team.restype = [c_void_p], None
-    library.nc_free_team.argtypes, library.nc_free_team.restype = [c_void_p], None
-    library.nc_encode.argtypes = [c_void_p, POINTER(_Model), POINTER(_Batch), _Floats, c_void_p, c_void_p]
-    library.nc_encode.restype = c_int32
-    return library
-
-
-def _library_path() -> Path | None:
-    """Beside this module or, where the package is installed in editable mode, in the package's second folder."""
-    import neuralcore.embedding as package
-
-    candidates = (Path(folder) / "native" / name for folder in package.__path__ for name in _FILES)
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def _find(isa: str, precision: Precision) -> Any:
-    library = _library()
-    return library.nc_find(isa.encode(), _PRECISIONS.index(precision)) if library else None
 
 
 def _array(kind: Any, items: Iterable[Any]) -> Any:
