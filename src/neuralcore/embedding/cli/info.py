@@ -57,8 +57,8 @@ def info(model: str | None, as_json: bool, cache_dir: Path | None, endpoint: str
         return
     _print_facts(facts, as_json=False)
     click.echo()
-    rows = [(model["name"], model["precision"], model["state"]) for model in models]
-    print_table(("model", "precision", "state"), rows)
+    rows = [(model["name"], model["precision"], model["backend"] or "", model["state"]) for model in models]
+    print_table(("model", "precision", "runs on", "state"), rows)
 
 
 def _print_facts(facts: dict[str, Any], *, as_json: bool) -> None:
@@ -81,11 +81,10 @@ def _label(name: str, facts: dict[str, Any]) -> str:
 
 def _runners_of(model: str, store: Store) -> dict[str, Any]:
     """The back end of each precision, and why it is not another."""
-    from neuralcore.embedding import Precision
-    from neuralcore.embedding.precision.choice import choose_backend, name_of
+    from neuralcore.embedding.precision.choice import NATIVE, choose_backend, name_of
 
     facts: dict[str, Any] = {"model": model}
-    for precision in (Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8):
+    for precision in NATIVE:
         choice = choose_backend(store, model, precision)
         facts |= {f"{precision}_backend": name_of(choice, precision), f"{precision}_reason": choice.reason}
     return facts
@@ -131,12 +130,16 @@ def _providers() -> list[str]:
 
 
 def _kernels() -> str:
-    """The instruction set that INT8 uses, or why it is left to ONNX Runtime."""
+    """The instruction set that each precision uses, or why all is left to ONNX Runtime."""
     from neuralcore.embedding.backends.native.isas import absence, choose_isa
     from neuralcore.embedding.errors import ProviderUnavailable
+    from neuralcore.embedding.precision.choice import NATIVE
 
     try:
-        return choose_isa() or f"none ({absence()}); INT8 runs on ONNX Runtime"
+        chosen = {precision: choose_isa(precision) for precision in NATIVE}
+        if not any(chosen.values()):
+            return f"none ({absence()}); ONNX Runtime runs all"
+        return ", ".join(f"{precision} {isa or 'none'}" for precision, isa in chosen.items())
     except ProviderUnavailable as error:
         return f"none ({error})"
 

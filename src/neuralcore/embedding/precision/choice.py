@@ -8,7 +8,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Literal
 
 from .. import settings
-from ..backends.native.kernels import absence, choose_isa
+from ..backends.native.isas import absence, choose_isa
 from ..errors import EmbeddingError, ProviderUnavailable, UnsupportedModel
 from ..providers import Device, choose_device
 from ..store import Manifest, Store
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ..store.folder import ModelFolder
 
 Runner = Literal["native", "onnxruntime"]
-_NATIVE = (Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8)
+NATIVE = (Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8)
+"""Precisions that the kernels compute in, where there are any."""
 _OF_BOTH = (Precision.FP32, Precision.FP16, Precision.INT8)
 
 
@@ -95,7 +96,7 @@ def decide(store: Store, source: Manifest, precision: Precision, backend: Backen
         ProviderUnavailable: a back end or precision that was named is not here.
         UnsupportedModel: the kernels were named, or are the only ones to compute so, and do not know a part of it.
     """
-    if precision not in _NATIVE or backend == "onnxruntime":
+    if precision not in NATIVE or backend == "onnxruntime":
         return _without_kernels(precision, backend)
     is_free = backend == "auto" and precision in _OF_BOTH
     if is_free and (_is_gpu(device) or _only_graph_is_here(store, source, precision)):
@@ -114,10 +115,10 @@ def runs_natively(store: Store, source: Manifest, precision: Precision) -> bool:
 
 
 def _without_kernels(precision: Precision, backend: Backend) -> Runner:
-    if precision not in _NATIVE and backend == "native":
+    if precision not in NATIVE and backend == "native":
         reason = f"precision={str(precision)!r} is computed by ONNX Runtime only"
         raise ProviderUnavailable(backend, ["onnxruntime"], reason, kind="backend")
-    if precision in _NATIVE and precision not in _OF_BOTH:
+    if precision in NATIVE and precision not in _OF_BOTH:
         reason = f"precision={str(precision)!r} is computed by the native kernels only"
         raise ProviderUnavailable(backend, ["native"], reason, kind="backend")
     return "onnxruntime"
@@ -168,7 +169,7 @@ def _of_source(store: Store, source: Manifest, precision: Precision) -> Choice:
     """Of a checkpoint, by what the cache has of it."""
     from .originals import original_of
 
-    if precision in _NATIVE and store.has_variant(source, native_name(precision)) and choose_isa(precision):
+    if precision in NATIVE and store.has_variant(source, native_name(precision)) and choose_isa(precision):
         return Choice("native")
     original = original_of(source)
     if original.safetensors_path is not None:
@@ -194,7 +195,7 @@ def _of_files(model: ModelFolder, precision: Precision) -> Choice:
 def _of_checkpoint(model: ModelFolder, config: ModelConfig, precision: Precision) -> Choice:
     from ..backends.native.pack import why_not
 
-    if precision not in _NATIVE:
+    if precision not in NATIVE:
         return Choice("onnxruntime", "the native kernels do not compute so")
     if choose_isa(precision) is None:
         return _without(precision, f"no native kernels: {absence(precision)}")
