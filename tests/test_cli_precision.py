@@ -8,6 +8,8 @@ import sys
 import numpy as np
 import pytest
 
+from neuralcore.embedding import Precision
+from neuralcore.embedding.backends.native.kernels import choose_isa
 from tests import tiny_model
 
 
@@ -98,6 +100,8 @@ def test_convert_says_what_it_made_and_measured(run, tiny_folder, tmp_path):
 
 
 def test_pull_makes_a_precision_ready(run, tiny_folder):
-    found = json.loads(run("pull", tiny_folder, "--precision", "fp16", "--json").stdout)
-    assert found["precision"] == "fp16"
-    assert found["folder"].endswith("fp16")
+    for backend, name in (("onnxruntime", "fp16"), ("auto", "fp16-native" if choose_isa(Precision.FP16) else "fp16")):
+        command = ("pull", tiny_folder, "--precision", "fp16", "--backend", backend, "--json")
+        found = json.loads(run(*command).stdout)
+        assert found["precision"] == "fp16"
+        assert found["folder"].endswith(f"/{name}")

@@ -43,7 +43,7 @@ def _without_torch(monkeypatch):
 
 
 def vectors(folder: Path, cache: Path) -> np.ndarray:
-    with EmbeddingEngine.from_pretrained(folder, cache_dir=cache, offline=True) as engine:
+    with EmbeddingEngine.from_pretrained(folder, cache_dir=cache, offline=True, backend="onnxruntime") as engine:
         return engine.embed_batch(TEXTS)
 
 

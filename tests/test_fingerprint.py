@@ -20,6 +20,7 @@ from neuralcore.embedding import (
 from neuralcore.embedding.convert import convert_model
 from neuralcore.embedding.store import make_store
 from tests import tiny_model
+from tests.ready import ready_graph
 
 STORED = Fingerprint(
     model="m", weights="aa11", pooling="mean", normalize=True, query_prefix="q: ", document_prefix="d: ",
@@ -126,8 +127,7 @@ def weights_of(folder: Path, cache: Path, precision: str = "fp32") -> str:
 @pytest.fixture
 def foreign(tiny_folder, tmp_path) -> Path:
     """A folder with an ONNX file that says nothing of its origin; its weights lie in a file with a name of its own."""
-    with EmbeddingEngine.from_pretrained(tiny_folder, cache_dir=tmp_path / "built") as engine:
-        model = onnx.load(engine._model_path)
+    model = onnx.load(ready_graph(make_store(tmp_path / "built"), tiny_folder).model_path)
     del model.metadata_props[:]
     folder = tiny_folder.rename(tmp_path / "foreign")
     (folder / "model.safetensors").unlink()
