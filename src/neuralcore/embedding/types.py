@@ -78,7 +78,7 @@ class TokenBatch:
     @property
     def lengths(self) -> Lengths:
         """int64 (n,), tokens of each text."""
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]  # np.diff takes five times as long, which one short text notices
 
     def take(self, rows: Lengths) -> TokenBatch:
         """Some of the texts, in this order.

@@ -94,6 +94,8 @@ def position_ids(ids: NDArray[np.int32], offsets: NDArray[np.int64], pad_positio
     Returns:
         int32 (total,).
     """
+    if pad_position is None and len(offsets) == 2:
+        return np.arange(len(ids), dtype=np.int32)
     lengths = np.diff(offsets)
     if pad_position is None:
         return (np.arange(len(ids)) - np.repeat(offsets[:-1], lengths)).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Runs a packed model by the native kernels: groups of texts side by side, or one text by all threads."""
+"""Runs a packed model by the native kernels: groups of texts side by side, or a few short ones by all threads."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ BUDGETS: Mapping[Precision, int] = dict.fromkeys(FORMS, 256)
 """Tokens of a group of texts: fewer read the weights again too often, more leave the cache (benchmarks/budget.py)."""
 
 _TINY_TOKENS = 96
+_TEAM_TOKENS = 192  # of any number of texts that all threads take together: the weights are read once for them
 _KEPT_BYTES = 32 * 2**20  # of working memory, for the next run of a thread; more is given back
 
 
@@ -77,10 +78,15 @@ class NativeEncoder:
         """
         native = self._opened()
         _check(tokens, native)
-        out = np.zeros((len(tokens), native.size), np.float32)
         n_threads = min(threads or self._threads, self._threads)
         groups = self._plan(native, tokens.lengths, n_threads)
         team = self._team if len(groups) == 1 and n_threads == self._threads else None
+        if len(groups) == 1 and len(groups[0]) == len(tokens) and not self._room:
+            vectors = self._run(native, tokens, team)
+            if advance:
+                advance(len(tokens))
+            return vectors
+        out = np.zeros((len(tokens), native.size), np.float32)
 
         def run(rows: Lengths) -> None:
             out[rows] = self._run(native, tokens.take(rows), team)
@@ -120,8 +126,8 @@ class NativeEncoder:
         if not self._fits(native, longest, 1, longest):
             reason = f"max_memory_bytes={self._room and self._room.n_bytes} is too low for it"
             raise OutOfMemory(1, longest, reason=reason)
-        is_little = len(rows) < n_threads and n_tokens < _TINY_TOKENS * n_threads
-        if is_little and self._fits(native, n_tokens, len(rows), longest):
+        is_little = n_tokens < _TEAM_TOKENS or (len(rows) < n_threads and n_tokens < _TINY_TOKENS * n_threads)
+        if is_little and n_threads == self._threads and self._fits(native, n_tokens, len(rows), longest):
             return [rows]  # by all threads together
         budget = self.budget_tokens
         if n_threads > 1:

@@ -38,7 +38,7 @@ _UNBOUNDED = -1
 _WORDS = tuple(form.dtype for form in FORMS.values())  # the same, of words
 
 _Ints, _Floats, _Longs = POINTER(c_int32), POINTER(c_float), POINTER(c_int64)
-_POINTERS: Mapping[str, Any] = {"int32": _Ints, "float32": _Floats, "int64": _Longs}
+_POINTERS: Mapping[str, Any] = {"i4": _Ints, "f4": _Floats, "i8": _Longs}
 
 
 class _Product(Structure):
@@ -298,4 +298,4 @@ def _array(kind: Any, items: Iterable[Any]) -> Any:
 def _pointer_to(array: NDArray[Any]) -> Any:
     if not array.flags.c_contiguous:
         raise ValueError("an array is not contiguous")
-    return ctypes.cast(array.ctypes.data, _POINTERS[array.dtype.name])
+    return ctypes.cast(array.ctypes.data, _POINTERS[array.dtype.str[1:]])  # `name` takes 10 us
