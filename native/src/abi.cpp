@@ -14,7 +14,7 @@
 
 #if defined(__x86_64__)
 #define NC_OF_THIS_MACHINE(each)                                                                                     \
-    each(avx512vnni) each(avxvnni) each(avx512bf16) each(avx512_fp32) each(avx512_fp16) each(avx2) each(avx2_fp32) \
+    each(amx) each(avx512vnni) each(avxvnni) each(avx512bf16) each(avx512_fp32) each(avx512_fp16) each(avx2) each(avx2_fp32) \
     each(avx2_fp16)
 #elif defined(__aarch64__)
 #define NC_OF_THIS_MACHINE(each) each(neon) each(neon_fp32) each(neon_fp16)

@@ -84,6 +84,10 @@ TEST("products are exact for 1 to 14 rows and around multiples of 6, 1 to 9 pane
         check_sizes(kernels, n_in, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 17, 18, 19, 23, 24, 25}, 9);
 }
 
+TEST("products are exact around multiples of 16 rows and of 64 inputs") {
+    for (int64_t n_in : {16, 48, 64, 80, 128}) check_sizes(kernels, n_in, {15, 16, 17, 31, 32, 33, 47, 48, 49}, 6);
+}
+
 TEST("products are exact for the sizes of real models") {
     check_sizes(kernels, 384, {1, 5, 6, 7, 13}, 5);
     check_sizes(kernels, 1536, {1, 6, 8}, 4);

@@ -12,6 +12,8 @@ namespace {
 // What happens to a product's result before it is stored.
 enum class Finish { Plain, Gelu, GeluTanh, Relu, Silu, Add, Times };
 
+#ifndef NC_MULTIPLY  // an instruction set that multiplies by other means names them
+
 constexpr int ROWS = Dot::ROWS, STEPS = Dot::STEPS;
 constexpr int64_t TILE_COLUMNS = Dot::VECTORS * LANES;
 constexpr int VECTORS_PER_PANEL = NC_PANEL / LANES;
@@ -80,6 +82,8 @@ Tile tile_of(int rows, int vectors) {
     }
 }
 
+#endif
+
 template <typename Store>
 inline void finish_row(const int32_t *sums, const nc_product &product, int64_t column, int n_columns, float scale,
                        int32_t zero, Store store_result) {
@@ -103,6 +107,8 @@ void finish_row(Finish finish, const int32_t *sums, const nc_product &product, i
         case Finish::Times: return run([&](int c, F y) { store(out + c, y * load(other + c)); });
     }
 }
+
+#ifndef NC_MULTIPLY
 
 // Rows by `n` columns from `column` on; at most TILE_COLUMNS.
 void multiply_columns(const nc::Rows &x, const nc_product &product, Finish finish, float *out, int64_t out_stride,
@@ -129,6 +135,14 @@ void multiply(const nc::Rows &x, const nc_product &product, Finish finish, float
         multiply_columns(x, product, finish, out, out_stride, other, rows, column, n);
     }
 }
+
+#else
+
+}  // namespace
+#include NC_MULTIPLY
+namespace {
+
+#endif
 
 void multiply(const nc::Rows &x, const nc_product &product, bool add, float *out, nc::Range rows, nc::Range panels) {
     multiply(x, product, add ? Finish::Add : Finish::Plain, out, product.n_out, out, rows,
