@@ -4,6 +4,7 @@
 #include <deque>
 #include <utility>
 
+#include "floats.h"
 #include "product.h"
 #include "rows.h"
 
@@ -68,13 +69,15 @@ constexpr int32_t kVocabulary = 50, kLongest = 140, kLayers = 3;
 
 class Model {
 public:
-    explicit Model(const Shape &shape, uint64_t seed = 1) : shape_(shape), random_(seed) {
+    explicit Model(const Shape &shape, int32_t precision = NC_INT8, uint64_t seed = 1)
+        : precision(precision), shape_(shape), random_(seed) {
         const int64_t hidden = shape.hidden;
         words.resize(kVocabulary * hidden);
         for (int8_t &w : words) w = (int8_t)random_.integer(-127, 127);
         word_scale = random_.floats(kVocabulary, 5e-3f, 2e-2f);
         view = {};
         view.words = words.data(), view.word_scale = word_scale.data();
+        if (precision != NC_INT8) use_float_words();
         view.embedding_norm = norm(hidden, shape.embedding_norm), view.end_norm = norm(hidden, shape.end_norm);
         view.epsilon = 1e-12f, view.n_layers = kLayers, view.hidden = shape.hidden, view.max_positions = kLongest;
         view.norm = shape.norm, view.activation = shape.activation, view.normalize = shape.normalize;
@@ -90,11 +93,14 @@ public:
     }
     Model(const Model &) = delete;
 
+    const int32_t precision;
     std::vector<int8_t> words;
     std::vector<float> word_scale;
     std::vector<nc_layer> layers;
     std::vector<nc_dense> steps;
-    std::deque<Product> products;
+    std::deque<Product> products;  // of INT8
+    std::deque<FloatProduct> float_products;
+    std::shared_ptr<void> float_words;
     nc_model view;
 
 private:
@@ -120,8 +126,19 @@ private:
         attention.cosines = keep(cosines), attention.sines = keep(sines);
     }
 
+    // bfloat16 has halves for words.
+    void use_float_words() {
+        view.word_precision = precision == NC_BF16 ? NC_FP16 : precision, view.word_scale = nullptr;
+        float_words = aligned_bytes(words.size() * bytes_of(view.word_precision));
+        for (size_t i = 0; i < words.size(); ++i)
+            write_float(float_words.get(), (int64_t)i, random_.uniform(-1, 1), view.word_precision);
+        view.words = float_words.get();
+    }
+
     // Weights of some size, so that outputs are about as large as inputs.
     nc_product product(int64_t n_in, int64_t n_out) {
+        if (precision != NC_INT8)
+            return float_products.emplace_back(random_, n_in, n_out, precision, 1.7f / std::sqrt((float)n_in)).view;
         Product &p = products.emplace_back(n_in, n_out);
         p.fill([&](int64_t, int64_t) { return random_.integer(-127, 127); });
         for (float &scale : p.column_scale) scale = random_.uniform(0.5f, 1.5f) / 73 / std::sqrt((float)(n_in * reference::block_of(n_in)));
@@ -166,10 +183,10 @@ private:
     std::deque<std::vector<float>> kept_;
 };
 
-// The encoder in float64; `quantized` rounds activations as the header says, else they stay as they are.
+// The encoder in float64; `rounds` rounds activations as the header says, else they stay as they are.
 class Reference {
 public:
-    Reference(const nc_model &model, bool quantized) : m_(model), quantized_(quantized) {}
+    Reference(const nc_model &model, int32_t precision, bool rounds) : m_(model), precision_(precision), rounds_(rounds) {}
 
     reference::Doubles encode(const std::vector<int32_t> &ids) const {
         Rows x;
@@ -206,8 +223,9 @@ private:
     }
 
     reference::Doubles rounded(const reference::Doubles &x) const {
+        if (precision_ != NC_INT8) return rounded_floats(x);
         reference::Doubles y = reference::hadamard(x);
-        if (!quantized_) return y;
+        if (!rounds_) return y;
         double low = 0, high = 0;
         for (double value : y) low = std::min(low, value), high = std::max(high, value);
         const double scale = std::max((high - low) / (NC_HIGHEST - NC_LOWEST), 1e-30);
@@ -217,14 +235,28 @@ private:
         return y;
     }
 
+    reference::Doubles rounded_floats(reference::Doubles x) const {
+        if (precision_ == NC_BF16 && rounds_)
+            for (double &value : x) value = from_bf16(to_bf16((float)value));
+        return x;
+    }
+
+    double weight(const nc_product &p, int64_t k, int64_t c) const {
+        if (precision_ != NC_INT8) return read_float(p.weight, float_place(k, c, p.n_in, precision_), precision_);
+        return ((const int8_t *)p.weight)[reference::packed_place(k, c, p.n_in)] * (double)p.column_scale[c];
+    }
+
     Rows multiply(const nc_product &p, const Rows &rows) const {
+        reference::Doubles weights;
+        for (int64_t c = 0; c < p.n_out; ++c)
+            for (int64_t k = 0; k < p.n_in; ++k) weights.push_back(weight(p, k, c));
         Rows all;
         for (const reference::Doubles &row : rows) {
             const reference::Doubles x = rounded(row);
             reference::Doubles &y = all.emplace_back(p.n_out);
             for (int64_t c = 0; c < p.n_out; ++c) {
-                for (int64_t k = 0; k < p.n_in; ++k) y[c] += x[k] * ((const int8_t *)p.weight)[reference::packed_place(k, c, p.n_in)];
-                y[c] = y[c] * p.column_scale[c] + p.bias[c];
+                for (int64_t k = 0; k < p.n_in; ++k) y[c] += x[k] * weights[c * p.n_in + k];
+                y[c] += p.bias[c];
             }
         }
         return all;
@@ -245,7 +277,8 @@ private:
     }
 
     const nc_model &m_;
-    const bool quantized_;
+    const int32_t precision_;
+    const bool rounds_;
 };
 
 }  // namespace suite

@@ -21,10 +21,17 @@ struct Dot {
     }
 };
 
+// The bits of a half as those of a float, whose exponent is then 112 too small; that of infinity and NaN has to be the highest.
 inline F widen(const _Float16 *from) {
-    F x;
-    for (int i = 0; i < LANES; ++i) x[i] = (float)from[i];
-    return x;
+    I bits;
+    for (int i = 0; i < LANES; ++i) {
+        uint16_t half;
+        std::memcpy(&half, from + i, sizeof half);
+        bits[i] = half;
+    }
+    const I size = (bits & 0x7FFF) << 13, sign = (bits & 0x8000) << 16;
+    const I rest = as_int(as_float(size) * 0x1p112f);
+    return as_float((size >= 0x7C00 << 13 ? size | 0x7F800000 : rest) | sign);
 }
 
 bool supported() { return true; }

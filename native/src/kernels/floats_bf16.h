@@ -27,14 +27,24 @@ struct Bf16 {
     static float flushed(float x) { return std::fabs(x) < 0x1p-126f ? std::copysign(0.0f, x) : x; }
     static float widened(uint32_t upper) {
         float x;
+        if (!(upper & 0x7F800000)) upper &= 0x80000000;
         std::memcpy(&x, &upper, sizeof x);
-        return flushed(x);
+        return x;
+    }
+    // total + a * b, rounded once. A product of two bfloat16 is exact in double; the sum there is rounded twice if the first time
+    // leaves it half way between two floats, or below the smallest of them.
+    static float add_once(float total, float a, float b) {
+        const double sum = (double)total + (double)a * b;
+        uint64_t bits;
+        std::memcpy(&bits, &sum, sizeof bits);
+        if ((bits & 0x1FFFFFFF) != 0x10000000 && std::fabs(sum) > 0x1p-125) return (float)sum;
+        return flushed(std::fma(a, b, total));
     }
     static void add(F &total, F x, F w) {
         for (int i = 0; i < LANES; ++i) {
             const uint32_t a = (uint32_t)as_int(x)[i], b = (uint32_t)as_int(w)[i];
-            const float first = std::fma(widened(a & 0xFFFF0000), widened(b & 0xFFFF0000), flushed(total[i]));
-            total[i] = flushed(std::fma(widened(a << 16), widened(b << 16), flushed(first)));
+            const float first = add_once(flushed(total[i]), widened(a & 0xFFFF0000), widened(b & 0xFFFF0000));
+            total[i] = add_once(first, widened(a << 16), widened(b << 16));
         }
     }
     static void write(Input *to, F x) {
