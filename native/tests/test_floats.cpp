@@ -126,6 +126,28 @@ TEST_FLOATS("activations and gates of floats equal float64") {
         }
 }
 
+// A product of zeros gives its bias.
+TEST_FLOATS("activations of floats equal float64 to a millionth") {
+    Random random(57);
+    const int64_t n_out = NC_BLOCK;
+    const FloatProduct zero(random, 16, n_out, kernels.precision, 0);
+    const FloatRows x = random_rows(kernels, random, 1, 16), out(kernels, 1, n_out);
+    std::vector<float> values(n_out), grid(n_out);
+    for (int32_t activation : {NC_GELU, NC_GELU_TANH, NC_RELU, NC_SILU})
+        for (int part = 0; part < 200; ++part) {
+            for (float &value : grid) value = part ? random.uniform(-7, 7) : random.uniform(-100, 100);
+            nc_layer layer{};
+            layer.up = zero.view, layer.up.bias = grid.data();
+            kernels.expand(x.view(), layer, activation, {values.data(), n_out, out.view()}, {0, 1}, {0, 1});
+            for (int64_t i = 0; i < n_out; ++i) {
+                const double wanted = reference::activate(activation, grid[i]);
+                const double relative = kernels.precision == NC_BF16 ? 0x1p-8 : 1e-6;
+                CHECK(std::fabs(out.get(0, i) - wanted) <= 1.2e-6 + relative * std::fabs(wanted), "activation %d of %.9g is %.9g, expected %.9g",
+                      activation, grid[i], out.get(0, i), wanted);
+            }
+        }
+}
+
 TEST_FLOATS("inputs are written as they are, or rounded to bfloat16, ties to even") {
     Random random(54);
     const int64_t n = 64, n_rows = 3;

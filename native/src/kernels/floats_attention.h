@@ -74,11 +74,41 @@ struct Head {
     int64_t stride;
 };
 
-// Keys past the text's end are 0; their scores are overwritten before use.
+// Rows of a square become its columns.
+inline void turn(F (&square)[LANES]) {
+#pragma GCC unroll 4
+    for (int width = 1; width < LANES; width *= 2) {
+        I upper, lower;  // of two rows: lanes that stay, and those that come from the other
+        for (int i = 0; i < LANES; ++i) {
+            upper[i] = i & width ? LANES + (i ^ width) : i;
+            lower[i] = i & width ? LANES + i : i ^ width;
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; ++i)
+            if (!(i & width)) {
+                const F a = square[i], b = square[i | width];
+                square[i] = __builtin_shuffle(a, b, upper), square[i | width] = __builtin_shuffle(a, b, lower);
+            }
+    }
+}
+
+// Rows to panels of 16 of them. Those past the text's end are 0; their scores are overwritten before use.
 void turn_keys(const float *from, float *to, int64_t n, int64_t size) {
-    for (int64_t first = 0; first < n; first += NC_PANEL, to += size * NC_PANEL)
-        for (int64_t lane = 0; lane < NC_PANEL; ++lane)
-            for (int64_t i = 0; i < size; ++i) to[i * NC_PANEL + lane] = first + lane < n ? from[(first + lane) * size + i] : 0;
+    for (int64_t first = 0; first < nc::round_up(n, NC_PANEL); first += LANES)
+        for (int64_t i = 0; i < size; i += LANES) {
+            F square[LANES] = {};
+            const int64_t rows = n - first;
+            if (rows >= LANES)
+#pragma GCC unroll 16
+                for (int r = 0; r < LANES; ++r) square[r] = load(from + (first + r) * size + i);
+            else
+#pragma GCC unroll 16
+                for (int r = 0; r < LANES; ++r) if (r < rows) square[r] = load(from + (first + r) * size + i);
+            turn(square);
+            float *panel = to + first / NC_PANEL * NC_PANEL * size + first % NC_PANEL;
+#pragma GCC unroll 16
+            for (int r = 0; r < LANES; ++r) store(panel + (i + r) * NC_PANEL, square[r]);
+        }
 }
 
 Head find_head(const nc::Attention &task) {
@@ -106,24 +136,54 @@ inline Span seen_by(const nc::Attention &task, int64_t query) {
     return {query > window ? query - window : 0, last - query - 1 > window ? query + window + 1 : last};
 }
 
+// exp(x) to 2e-7 of it, for x up to 0; from -80 on the same. As `exponential`, but ln 2 needs no second part here: what it
+// would change is far below the highest weight, 1. The polynomial is the best of its degree (scripts/fit_exponential.py).
+inline F weight_of(F x) {
+    x = larger(splat(-80.0f), x);  // NaN stays
+    const F shifted = x * 1.44269504f + 12582912.0f;
+    const F r = x - (shifted - 12582912.0f) * 0.693147182f;
+    F y = splat(8.312501945e-03f);
+    y = y * r + 4.189033061e-02f;
+    y = y * r + 1.666711569e-01f;
+    y = y * r + 4.999923110e-01f;
+    y = y * r + 1.0f;
+    y = y * r + 1.0f;
+    return as_float(as_int(y) + (as_int(shifted) << 23));
+}
+
+// What lies outside of a span, of the vector at i, becomes `outside`.
+inline void limit(float *x, int64_t i, Span span, float outside) {
+    I place;
+    for (int lane = 0; lane < LANES; ++lane) place[lane] = lane;
+    place += (int32_t)i;
+    const I inside = (place >= (int32_t)span.first) & (place < (int32_t)span.last);
+    store(x + i, inside ? load(x + i) : splat(outside));
+}
+
 // In place: exp(score - highest) of the keys that are seen; returns one over their sum. Scores lie from `whole` on. Those beside
 // the seen ones become 0, but for some past the text's end, which are not used.
 inline float exponentiate(float *scores, Span seen, Span whole) {
     scores -= whole.first;
     const Span wide = seen.widened();
-    for (int64_t i = wide.first; i < seen.first; ++i) scores[i] = -3e38f;
-    for (int64_t i = seen.last; i < wide.last; ++i) scores[i] = -3e38f;
+    limit(scores, wide.first, seen, -3e38f);
+    limit(scores, wide.last - LANES, seen, -3e38f);
     F high = load(scores + wide.first);
     for (int64_t i = wide.first + LANES; i < wide.last; i += LANES) high = larger(load(scores + i), high);
     const float highest = largest(high);
     F total{};
     for (int64_t i = wide.first; i < wide.last; i += LANES) {
-        const F weight = exponential(load(scores + i) - highest);
+        const F weight = weight_of(load(scores + i) - highest);
         store(scores + i, weight);
         total += weight;
     }
-    for (int64_t i = whole.first; i < seen.first; ++i) scores[i] = 0;
-    for (int64_t i = seen.last; i < whole.last; ++i) scores[i] = 0;
+    if (seen.first > whole.first) {
+        for (int64_t i = whole.first; i < wide.first; i += LANES) store(scores + i, F{});
+        limit(scores, wide.first, seen, 0);
+    }
+    if (seen.last < whole.last) {
+        for (int64_t i = wide.last; i < whole.last; i += LANES) store(scores + i, F{});
+        limit(scores, wide.last - LANES, seen, 0);
+    }
     return 1 / sum(total);
 }
 
@@ -140,8 +200,8 @@ inline const float *bias_of(const nc::Attention &task, int64_t query) {
 // c = a @ b: `rows` rows of a by `columns` columns of b, `depth` long.
 void multiply_floats(int64_t rows, int64_t columns, int64_t depth, const float *a, int64_t a_stride, const float *b, Strides strides,
                      float *c, int64_t c_stride) {
-    for (int64_t row = 0; row < rows; row += ROWS)
-        for (int64_t column = 0; column < columns; column += TILE_COLUMNS) {
+    for (int64_t column = 0; column < columns; column += TILE_COLUMNS)
+        for (int64_t row = 0; row < rows; row += ROWS) {
             const int64_t height = rows - row < ROWS ? rows - row : ROWS;
             const int64_t width = columns - column < TILE_COLUMNS ? columns - column : TILE_COLUMNS;
             tile_of<Fp32>((int)height, (int)(width / LANES))((const char *)(a + row * a_stride), a_stride * sizeof *a,
@@ -170,7 +230,8 @@ void attend(const nc::Attention &task) {
         multiply_floats(rows, size, whole.last - whole.first, head.scores, head.stride, head.values + whole.first * size,
                         {NC_PANEL, size}, out, task.out_stride);
         for (int64_t r = 0; r < rows; ++r)
-            for (int64_t i = 0; i < size; ++i) out[r * task.out_stride + i] *= inverse[r];
+            for (int64_t i = 0; i < size; i += LANES)
+                store(out + r * task.out_stride + i, load(out + r * task.out_stride + i) * inverse[r]);
     }
 }
 

@@ -56,24 +56,26 @@ inline I repeat_word(const uint8_t *from) {
     return splat(word);
 }
 
-// Lanes folded in a fixed order, so that a row's sum is the same wherever it is computed.
+// Lanes folded in a fixed order, halves onto each other, so that a row's sum is the same wherever it is computed.
 template <typename Fold>
 inline float reduce(F x, Fold fold) {
-    float lanes[LANES];
-    store(lanes, x);
-    for (int width = LANES / 2; width; width /= 2)
-        for (int i = 0; i < width; ++i) lanes[i] = fold(lanes[i], lanes[i + width]);
-    return lanes[0];
+#pragma GCC unroll 4
+    for (int width = LANES / 2; width; width /= 2) {
+        I other;
+        for (int i = 0; i < LANES; ++i) other[i] = i ^ width;
+        x = fold(x, __builtin_shuffle(x, other));
+    }
+    return x[0];
 }
 
 inline float sum(F x) {
-    return reduce(x, [](float a, float b) { return a + b; });
+    return reduce(x, [](F a, F b) { return a + b; });
 }
 inline float largest(F x) {
-    return reduce(x, [](float a, float b) { return a > b ? a : b; });
+    return reduce(x, [](F a, F b) { return larger(a, b); });
 }
 inline float smallest(F x) {
-    return reduce(x, [](float a, float b) { return a < b ? a : b; });
+    return reduce(x, [](F a, F b) { return smaller(a, b); });
 }
 
 }  // namespace
