@@ -109,9 +109,9 @@ def in_flight(monkeypatch, kind):
         with count(n_texts * longest * memory.bytes_per_token(longest)):
             return run(self, output, feeds, shrink=shrink)
 
-    def encode_counted(self, tokens, positions, workspace, team=None):
+    def encode_counted(self, group, out, workspace, team=None):
         with count(len(workspace)):
-            return encode(self, tokens, positions, workspace, team)
+            return encode(self, group, out, workspace, team)
 
     monkeypatch.setattr(OnnxSession, "run", run_counted)
     monkeypatch.setattr(NativeModel, "encode", encode_counted)

@@ -36,7 +36,7 @@ from neuralcore.embedding.families.forward import run
 from neuralcore.embedding.families.stack import DenseStep, Linear
 from neuralcore.embedding.pooling import normalize, pool
 from neuralcore.embedding.precision import packing
-from neuralcore.embedding.types import TokenBatch
+from neuralcore.embedding.types import Precision, TokenBatch
 from tests import checkpoints, tiny_model
 from tests.golden import hidden_states
 from tests.native_stacks import PARAMETERS, native_stack, pack
@@ -71,7 +71,7 @@ def open_packed(path, pooling=PoolingStrategy.MEAN, *, normalized=True, **option
     return NativeEncoder(path, config, **options)
 
 
-@pytest.fixture(params=[name for name in compiled_isas() if is_usable(name)])
+@pytest.fixture(params=[name for name in compiled_isas() if is_usable(name, Precision.INT8)])
 def isa(request, monkeypatch) -> str:
     """Each instruction set of this CPU; native/check runs the kernels of the others."""
     monkeypatch.setenv("NEURALCORE_ISA", request.param)

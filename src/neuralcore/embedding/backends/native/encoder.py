@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from ...batch import even_budget, plan, refuse_beyond
 from ...config import ModelConfig
 from ...errors import InferenceError, OutOfMemory, UnsupportedModel
-from ...families.positions import position_ids
 from ...forks import reset_in_children
 from ...types import Advance, Lengths, Precision, TokenBatch, Vectors
 from ...workers import Room, Workers
 from .file import Tensors, open_model
 from .format import FORMS
+from .groups import Group, arrange
 from .kernels import NativeModel, Team
 
 BUDGETS: Mapping[Precision, int] = dict.fromkeys(FORMS, 256)
@@ -79,25 +79,26 @@ class NativeEncoder:
         native = self._opened()
         _check(tokens, native)
         n_threads = min(threads or self._threads, self._threads)
-        groups = self._plan(native, tokens.lengths, n_threads)
+        plan = self._plan(native, tokens.lengths, n_threads)
+        groups = arrange(tokens, plan, native.pad_position) if plan else []
         team = self._team if len(groups) == 1 and n_threads == self._threads else None
-        if len(groups) == 1 and len(groups[0]) == len(tokens) and not self._room:
-            vectors = self._run(native, tokens, team)
-            if advance:
-                advance(len(tokens))
-            return vectors
         out = np.zeros((len(tokens), native.size), np.float32)
 
-        def run(rows: Lengths) -> None:
-            out[rows] = self._run(native, tokens.take(rows), team)
+        def run(group: Group) -> None:
+            if isinstance(group.rows, slice):
+                self._run(native, group, out[group.rows], team)
+            else:
+                vectors = np.empty((len(group), native.size), np.float32)
+                self._run(native, group, vectors, team)
+                out[group.rows] = vectors
             if advance:
-                advance(len(rows))
+                advance(len(group))
 
         if self._room or (len(groups) > 1 and n_threads > 1):
             self._workers.run(run, groups, n_threads)
         else:
-            for rows in groups:
-                run(rows)
+            for group in groups:
+                run(group)
         return out
 
     def give_back(self) -> None:
@@ -141,19 +142,18 @@ class NativeEncoder:
             return True
         return n_runs * native.workspace_bytes(n_tokens, n_texts, longest, 1) <= self._room.n_bytes
 
-    def _run(self, native: NativeModel, tokens: TokenBatch, team: Team | None) -> Vectors:
-        longest = int(tokens.lengths.max())
-        sizes = len(tokens.ids), len(tokens), longest
+    def _run(self, native: NativeModel, group: Group, out: Vectors, team: Team | None) -> None:
+        longest = group.longest
+        sizes = len(group.ids), len(group), longest
         n_bytes = native.workspace_bytes(*sizes, team.n_threads if team else 1)
         if self._room and n_bytes > self._room.n_bytes:  # of more threads: one alone fits, as was planned
             n_bytes, team = native.workspace_bytes(*sizes, 1), None
-        positions = position_ids(tokens.ids, tokens.offsets, native.pad_position)
         with self._room.hold(n_bytes) if self._room else nullcontext():
             try:
                 workspace = self._workspace(n_bytes)
             except MemoryError as error:
-                raise OutOfMemory(len(tokens), longest, str(error)) from error
-            return native.encode(tokens, positions, workspace, team)
+                raise OutOfMemory(len(group), longest, str(error)) from error
+            native.encode(group, out, workspace, team)
 
     def _workspace(self, n_bytes: int) -> NDArray[np.uint8]:
         kept: NDArray[np.uint8] | None = getattr(self._workspaces, "kept", None)

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from ...config import ModelConfig
 from ...errors import InferenceError, ProviderUnavailable
-from ...types import Precision, TokenBatch, Vectors
+from ...types import Precision, Vectors
 from .format import ACTIVATIONS, DENSE_ACTIVATIONS, FORMS
+from .groups import Group
 from .isas import absence, choose_isa, compiled_isas, is_usable, try_isas
 from .library import find_kernels, load_library
 
@@ -35,7 +36,7 @@ _POOLINGS: Mapping[str, int] = {
     "mean_sqrt_len": 5,
 }
 _UNBOUNDED = -1
-_WORDS = tuple(form.dtype for form in FORMS.values())  # the same, of words
+_WORDS = tuple(form.dtype for form in FORMS.values())  # in the order of `nc_precision`
 
 _Ints, _Floats, _Longs = POINTER(c_int32), POINTER(c_float), POINTER(c_int64)
 _POINTERS: Mapping[str, Any] = {"i4": _Ints, "f4": _Floats, "i8": _Longs}
@@ -223,43 +224,35 @@ class NativeModel:
         model = ctypes.byref(self._model)
         return int(library.nc_workspace_bytes(self._kernels, model, n_tokens, n_texts, longest, n_threads)) + _ALIGNMENT
 
-    def encode(
-        self, tokens: TokenBatch, positions: NDArray[np.int32], workspace: NDArray[np.uint8], team: Team | None = None
-    ) -> Vectors:
+    def encode(self, group: Group, out: Vectors, workspace: NDArray[np.uint8], team: Team | None = None) -> None:
         """Vectors of texts; the GIL is free meanwhile.
 
         Args:
-            tokens: none without tokens, ids below `n_words`, none longer than `max_tokens`.
-            positions: int32 (total,), rows of the table of positions.
+            group: texts with tokens, ids below `n_words`, none longer than `max_tokens`.
+            out: float32 (n, size), contiguous, for the vectors.
             workspace: at least `workspace_bytes`.
             team: threads to share the work; None for the caller alone.
-
-        Returns:
-            float32 (n, size).
 
         Raises:
             InferenceError: a vector is not finite, or the team's threads cannot be started.
         """
         library = load_library()
         assert library is not None
-        out = np.empty((len(tokens), self.size), np.float32)
-        start = -workspace.ctypes.data % _ALIGNMENT
-        batch = _Batch(
-            _pointer_to(tokens.ids), _pointer_to(positions), _pointer_to(tokens.offsets), n_texts=len(tokens)
-        )
+        texts = (_pointer_to(part) for part in (group.ids, group.positions, group.offsets))
+        batch = _Batch(*texts, n_texts=len(group))
+        memory = workspace.ctypes.data
         failed = library.nc_encode(
             self._kernels,
             ctypes.byref(self._model),
             ctypes.byref(batch),
             _pointer_to(out),
-            workspace.ctypes.data + start,
+            memory + -memory % _ALIGNMENT,
             team.handle if team else None,
         )
         if failed and team:
             raise InferenceError("native", f"{team.n_threads} threads cannot be started; pass threads=1")
         if not np.isfinite(out).all():
             raise InferenceError.not_finite(f"native {self.isa}")
-        return out
 
 
 class Team:
