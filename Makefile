@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 VENV_FULL := .venv-full
 VENV_EDGES := .venv-edges
+VENV_OPENVINO := .venv-openvino
 # Changed kernels are compiled again: a library of another interface counts as none.
 NATIVE := native/CMakeLists.txt $(wildcard native/include/* native/src/*.* native/src/*/*)
 
@@ -34,7 +35,7 @@ test-edges: $(VENV_EDGES)/.installed
 faults: $(VENV)/.installed-test
 	$(VENV)/bin/python -m faults
 
-bench: $(VENV_FULL)/.installed
+bench: $(VENV_FULL)/.installed $(VENV_OPENVINO)/.installed build/native/bench_products
 	$(VENV_FULL)/bin/python -m benchmarks.run
 
 lint: $(VENV)/.installed-lint
@@ -47,7 +48,7 @@ fmt: $(VENV)/.installed-lint
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VENV_FULL) $(VENV_EDGES)
+	rm -rf $(VENV) $(VENV_FULL) $(VENV_EDGES) $(VENV_OPENVINO)
 
 $(VENV)/.installed: pyproject.toml $(NATIVE)
 	$(PYTHON) -m venv $(VENV)
@@ -75,3 +76,13 @@ $(VENV_EDGES)/.installed: pyproject.toml $(NATIVE) tests/requirements-edges.txt
 	$(VENV_EDGES)/bin/pip install --quiet --editable ".[test]" --requirement tests/requirements-edges.txt
 	! $(VENV_EDGES)/bin/pip list --format=freeze | grep -i '^torch=='
 	touch $@
+
+# A competitor of its own; INT8 by its own tool. It needs nothing of this package.
+$(VENV_OPENVINO)/.installed: benchmarks/requirements-openvino.txt
+	$(PYTHON) -m venv $(VENV_OPENVINO)
+	$(VENV_OPENVINO)/bin/pip install --quiet --requirement $<
+	touch $@
+
+build/native/bench_products: native/bench/products.cpp native/bench/peaks.h $(NATIVE)
+	cmake -S native -B build/native -DNEURALCORE_BENCH=ON
+	cmake --build build/native --target bench_products

@@ -19,6 +19,7 @@ _MODULES = {
     "transformers": "transformers",
     "sentence_transformers": "sentence-transformers",
     "fastembed": "fastembed",
+    "openvino": "openvino",
 }
 
 

@@ -70,6 +70,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "target": args.target,
         "name": target.NAME,
+        "backend": getattr(model, "backend", ""),
         "threads": args.threads,
         "start_s": start_s,
         "loaded_bytes": loaded_bytes,

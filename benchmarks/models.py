@@ -7,9 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
-from neuralcore.embedding import ModelConfig, Precision
+from neuralcore.embedding import ModelConfig
 from neuralcore.embedding.precision.graphs import ensure_graph
-from neuralcore.embedding.precision.variants import ensure_variant
 from neuralcore.embedding.store import Manifest, make_store
 from neuralcore.embedding.store.folder import ModelFolder, write_config
 from neuralcore.embedding.store.registry import find_spec
@@ -32,7 +31,7 @@ def find_config(model: str) -> ModelConfig:
     return spec.config if spec and spec.config else ModelFolder(find_folder(model)).config()
 
 
-def prepare(source: Path, folder: Path, cache: Path, config: ModelConfig | None, *, int8: bool) -> None:
+def prepare(source: Path, folder: Path, cache: Path, config: ModelConfig | None) -> None:
     """Make a folder that every target can load, and fill this package's cache for it.
 
     It links to the original files and adds `onnx/`, the graph this package builds. tokenizer_config.json is given the
@@ -43,7 +42,6 @@ def prepare(source: Path, folder: Path, cache: Path, config: ModelConfig | None,
         folder: the folder to make; its last part is the model's name.
         cache: this package's cache.
         config: the registry's, for a folder without sentence-transformers' files (a package index may lack them).
-        int8: make and cache INT8 as well.
 
     Raises:
         SystemExit: those files are missing, and the model is not in the registry.
@@ -61,9 +59,6 @@ def prepare(source: Path, folder: Path, cache: Path, config: ModelConfig | None,
     store = make_store(cache, offline=True)
     made = store.ensure(folder)
     _copy_graph(ensure_graph(store, made), folder / "onnx")
-    for precision in (Precision.FP32, *([Precision.INT8] if int8 else [])):
-        for backend in ("auto", "onnxruntime"):
-            ensure_variant(store, made, precision, backend=backend)
 
 
 def _set_limit(folder: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-_PIPE_COLUMNS = 200  # a pipe has no width; do not fold the table to 80
+_PIPE_COLUMNS = 320  # a pipe has no width; do not fold the table to 80
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -12,20 +12,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from neuralcore.embedding.store.registry import get_model_config
 
 from .agreement import Agreement, compare
+from .floor import TOOL, Work, count_work, measure_peaks
 from .machine import cpu_model, keep_to_cores
 from .models import find_folder, prepare, thread_variables
 from .report import print_table, show_progress
-from .summary import Summary, as_rows, summarize
+from .summary import Summary, as_rows, floor_rows, summarize
 from .texts import QUICK, workloads
 
 _ROOT = Path(__file__).parent.parent
+_OPENVINO = _ROOT / ".venv-openvino/bin/python"  # make .venv-openvino/.installed
+_QUIET_S = 0.5  # until the threads of whoever was measured before no longer spin: PyTorch's do for 0.2 s
 _REFERENCE = "sentence_transformers_fp32"
 _FILES = (path.stem for path in (_ROOT / "benchmarks/targets").glob("[a-z]*.py"))
 _TARGETS = sorted(_FILES, key=lambda name: (name != _REFERENCE, name))
@@ -52,18 +55,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as temporary:
         scratch = Path(temporary)
         folder = scratch / "model" / source.name
-        int8 = any("int8" in target for target in args.targets)
-        prepare(source, folder, scratch / "cache", get_model_config(args.model), int8=int8)
+        prepare(source, folder, scratch / "cache", get_model_config(args.model))
         keep_to_cores(args.threads)  # inherited by each measurement, before it starts any thread
         setup = Setup(folder, scratch, args.threads, args.workloads, _pythons(args.python))
-        rounds = [{target: _measure(target, setup) for target in args.targets} for _ in range(args.rounds)]
+        first = {target: _measure(target, replace(setup, workloads=["one"])) for target in args.targets}
+        able = [target for target in args.targets if "could_not_run" not in first[target]]
+        work, peaks = count_work(folder, _texts_of(args.workloads)), measure_peaks(args.threads)
+        rounds = [{target: _measure(target, setup) for target in able} for _ in range(args.rounds)]
         reference = _choose_reference(rounds)
         agreements = _compare(rounds, reference, setup)
     _check_texts(rounds)
-    summaries = {target: summarize([each[target] for each in rounds]) for target in args.targets}
-    _print_results(summaries, agreements, reference, args)
+    failed = {target: [result] for target, result in first.items() if target not in able}
+    found = failed | {target: [each[target] for each in rounds] for target in able}
+    summaries = {target: summarize(found[target]) for target in args.targets}
+    _print_results(summaries, agreements, reference, work, peaks, args)
     if args.json:
-        args.json.write_text(json.dumps(_document(rounds, agreements, reference, args), indent=2) + "\n")
+        args.json.write_text(
+            json.dumps(_document(rounds, agreements, reference, args) | {"peaks": peaks}, indent=2) + "\n"
+        )
     wrong = [target for target, agreement in agreements.items() if not agreement.min_cosine >= args.min_cosine]
     if wrong:
         sys.exit(f"Other vectors than {reference}: {', '.join(wrong)}")
@@ -93,10 +102,11 @@ def _parse_args() -> argparse.Namespace:
 def _pythons(options: Sequence[str]) -> dict[str, str]:
     """Interpreter by target; "" is the one for all others."""
     pairs = [option.rpartition("=") for option in options]
+    of_openvino = {target: str(_OPENVINO) for target in _TARGETS if "openvino" in target and _OPENVINO.exists()}
     unknown = {target for target, _, _ in pairs} - {"", *_TARGETS}
     if unknown:
         sys.exit(f"--python: no target {', '.join(sorted(unknown))}; there are {', '.join(_TARGETS)}")
-    return {"": sys.executable} | {target: path for target, _, path in pairs}
+    return {"": sys.executable} | of_openvino | {target: path for target, _, path in pairs}
 
 
 def _measure(target: str, setup: Setup) -> dict[str, Any]:
@@ -109,6 +119,7 @@ def _measure(target: str, setup: Setup) -> dict[str, Any]:
         "--json", str(output), "--vectors", str(setup.vectors_path(target)), "--workloads", *setup.workloads,
     ]  # fmt: skip
     environment = thread_variables(setup.threads, setup.scratch / "cache")
+    time.sleep(_QUIET_S)
     began = ["--began", str(time.monotonic())]
     done = subprocess.run(command + began, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
     if output.exists():
@@ -126,6 +137,10 @@ def _choose_reference(rounds: Sequence[Mapping[str, Any]]) -> str:
     return _REFERENCE if _REFERENCE in ran else ran[0]
 
 
+def _texts_of(names: Sequence[str]) -> dict[str, list[str]]:
+    return {name: texts for name, texts in workloads().items() if name in names}
+
+
 def _compare(rounds: Sequence[Mapping[str, Any]], reference: str, setup: Setup) -> dict[str, Agreement]:
     ran = [target for target, result in rounds[-1].items() if "could_not_run" not in result]
     return {target: compare(setup.vectors_path(target), setup.vectors_path(reference)) for target in ran}
@@ -140,14 +155,30 @@ def _check_texts(rounds: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _print_results(
-    summaries: Mapping[str, Summary], agreements: Mapping[str, Agreement], reference: str, args: argparse.Namespace
+    summaries: Mapping[str, Summary],
+    agreements: Mapping[str, Agreement],
+    reference: str,
+    work: Mapping[str, Work],
+    peaks: Mapping[str, float],
+    args: argparse.Namespace,
 ) -> None:
     ran = {target: summary for target, summary in summaries.items() if not summary.could_not_run}
     title = f"{Path(args.model).name}, {args.threads} threads, {args.rounds} rounds, {cpu_model()}"
-    print_table(title, ["", *(summary.name for summary in ran.values())], as_rows(ran, agreements, reference))
+    print_table(
+        title, ["", *(summary.name for summary in ran.values())], as_rows(ran, agreements, reference, work, peaks)
+    )
     print(
         f"Times: best, (median of rounds), and how many times as fast as {summaries[reference].name} was in the round."
     )
+    if peaks:
+        print(
+            "Then the share of the peak, end to end: of int8 and bf16 products alone, of fp32 and fp16 with attention."
+        )
+        title = f"Floor: products, and with attention, at the peak of {args.threads} threads"
+        header = ["", "tokens", *(f"{name}, {peak / 1e9:.0f} GOP/s" for name, peak in peaks.items())]
+        print_table(title, header, floor_rows(work, peaks))
+    else:
+        print(f"No floor: {TOOL.name} is not built (make build/native/bench_products).")
     for target, summary in summaries.items():
         if summary.could_not_run:
             print(f"{target} could not run: {summary.could_not_run}")

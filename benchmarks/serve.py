@@ -41,8 +41,7 @@ def main() -> None:
         scratch = Path(temporary)
         source = find_folder(args.model)
         folder = scratch / "model" / source.name
-        int8 = "int8" in args.precisions
-        prepare(source, folder, scratch / "cache", get_model_config(args.model), int8=int8)
+        prepare(source, folder, scratch / "cache", get_model_config(args.model))
         os.environ["NEURALCORE_CACHE"] = str(scratch / "cache")
         rows = []
         for precision in args.precisions:

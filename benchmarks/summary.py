@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
 from .agreement import Agreement
+from .floor import Work, floor_s, share_of_peak
 from .report import mebibytes, seconds
 
 
@@ -38,18 +39,42 @@ def summarize(results: Sequence[Mapping[str, Any]]) -> Summary:
     )
 
 
-def as_rows(summaries: Mapping[str, Summary], agreements: Mapping[str, Agreement], reference: str) -> list[list[str]]:
+def as_rows(
+    summaries: Mapping[str, Summary],
+    agreements: Mapping[str, Agreement],
+    reference: str,
+    work: Mapping[str, Work],
+    peaks: Mapping[str, float],
+) -> list[list[str]]:
     """One row a measure, one column a target."""
     base, columns = summaries[reference], summaries.values()
+
+    def cells(name: str) -> Iterator[str]:
+        for target, each in summaries.items():
+            share = share_of_peak(work[name], peaks, target, min(each.best_s[name]))
+            yield _cell(each.best_s[name], base.best_s[name]) + (f" {share:4.0%}" if share else "")
+
     agreed = [agreements[target] for target in summaries]
     return [
-        *([name, *(_cell(each.best_s[name], base.best_s[name]) for each in columns)] for name in base.best_s),
+        *([name, *cells(name)] for name in base.best_s),
         ["start to first vector", *(_cell(each.start_s, base.start_s) for each in columns)],
         ["memory when loaded", *(mebibytes(each.loaded_bytes) for each in columns)],
         ["peak memory", *(mebibytes(each.peak_bytes) for each in columns)],
         ["lowest cosine", *(f"{agreement.min_cosine:.6f}" for agreement in agreed)],
         ["largest difference", *(f"{agreement.max_difference:.1e}" for agreement in agreed)],
     ]
+
+
+def floor_rows(work: Mapping[str, Work], peaks: Mapping[str, float]) -> list[list[str]]:
+    """One row a workload: its tokens, then the least time of each precision, without and with attention."""
+    return [
+        [name, f"{each.tokens:,}", *(_floors(each, peaks, precision) for precision in peaks)]
+        for name, each in work.items()
+    ]
+
+
+def _floors(work: Work, peaks: Mapping[str, float], precision: str) -> str:
+    return ", ".join(seconds(floor_s(work, peaks, precision, attention=attention) or 0) for attention in (False, True))
 
 
 def _cell(times: Sequence[float], base: Sequence[float]) -> str:

@@ -5,6 +5,8 @@ from one Python to the next: compare numbers of one Python only (`digest` tells)
 - Sentences: its blocks (between blank lines, whitespace folded) split after . ! ? and ; where more than 20 characters.
 - Paragraphs: only about 300 blocks have more than 300 characters, so a paragraph is a run of neighbouring blocks of one
   topic, from any block on until it has more than 300 characters. Neighbouring runs overlap; no two are equal.
+- Abstracts: runs of neighbouring sentences of one topic, of 200 to 256 tokens in a vocabulary like BERT's. How many a
+  text has is estimated, so that the texts are the same for every model.
 - Only prose, but for `raw`: at least nine characters of ten are letters or spaces. Tables, grammar and code have up to
   four times as many tokens a character, and who sorts by characters, as sentence-transformers does, then pads to twice
   the tokens (of this prose, 1.35 times for sentences and 1.2 for paragraphs; 1.2 on STS-B). That flatters this package.
@@ -18,7 +20,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from hashlib import sha256
-from itertools import cycle, islice
+from itertools import accumulate, cycle, islice
 from random import Random
 
 ONE_TEXT = "How do I make a list of the lines of a file?"
@@ -27,7 +29,22 @@ SEED_TEXT = "This is a sample sentence for batch embedding benchmarking."
 _SEED = 2026
 _SENTENCE_CHARACTERS = 20
 _PARAGRAPH_CHARACTERS = 300
+_ABSTRACT_TOKENS = 240, 258  # by `_estimate_tokens`, which is 8% too high for such prose
 _PROSE_SHARE = 0.9
+_DOCUMENTED = (
+    "argparse",
+    "asyncio",
+    "datetime",
+    "decimal",
+    "logging",
+    "pathlib",
+    "socket",
+    "statistics",
+    "subprocess",
+    "tarfile",
+    "typing",
+    "unittest",
+)
 
 
 def workloads() -> dict[str, list[str]]:
@@ -40,6 +57,7 @@ def workloads() -> dict[str, list[str]]:
         "sentences-1000": real_sentences(1000),
         "raw-1000": raw_sentences(1000),
         "paragraphs-100": real_paragraphs(100),
+        "abstracts-400": abstracts(400),
         "paragraphs-1000": real_paragraphs(1000),
     }
 
@@ -66,6 +84,24 @@ def single_words(n: int) -> list[str]:
 def real_paragraphs(n: int) -> list[str]:
     """Distinct paragraphs, in random order."""
     return _sample(_all_paragraphs(), n)
+
+
+def abstracts(n: int) -> list[str]:
+    """Distinct texts of 200 to 256 tokens, in random order."""
+    return _sample(_all_abstracts(), n)
+
+
+def calibration_texts(n: int) -> list[str]:
+    """Distinct texts of mixed length that no workload has: what the standard library says of itself in its code."""
+    import importlib
+    import inspect
+
+    documented = [importlib.import_module(name) for name in _DOCUMENTED]
+    members = [value for module in documented for value in vars(module).values() if inspect.isclass(value)]
+    functions = [value for kind in members for value in vars(kind).values() if inspect.isfunction(value)]
+    pages = [inspect.getdoc(value) or "" for value in (*documented, *members, *functions)]
+    blocks = [" ".join(block.split()) for page in pages for block in (page, *re.split(r"\n\s*\n", page))]
+    return _sample(list(dict.fromkeys(block for block in blocks if len(block) > _SENTENCE_CHARACTERS)), n)
 
 
 def mixed_texts(n: int) -> list[str]:
@@ -107,6 +143,28 @@ def _runs(blocks: list[str]) -> Iterator[str]:
             if len(run) > _PARAGRAPH_CHARACTERS:
                 yield run
                 break
+
+
+def _all_abstracts() -> list[str]:
+    least, most = _ABSTRACT_TOKENS
+    topics = ([part for block in blocks for part in re.split(r"(?<=[.!?;])\s+", block)] for blocks in _topics())
+    runs = (run for sentences in topics for run in _runs_of(sentences, least))
+    return list(dict.fromkeys(run for run in runs if _estimate_tokens(run) <= most and _is_prose(run)))
+
+
+def _runs_of(sentences: list[str], least_tokens: int) -> Iterator[str]:
+    sizes = [_estimate_tokens(sentence) for sentence in sentences]
+    for start in range(len(sentences)):
+        for end, size in enumerate(accumulate(sizes[start:]), start + 1):
+            if size >= least_tokens:
+                yield " ".join(sentences[start:end])
+                break
+
+
+def _estimate_tokens(text: str) -> int:
+    """One for each sign, and one for each six letters begun of a word."""
+    parts = re.findall(r"[A-Za-z]+|\S", text)
+    return sum(1 + (len(part) - 1) // 6 if part.isalpha() else 1 for part in parts)
 
 
 def _is_prose(text: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from neuralcore.embedding import EmbeddingEngine
@@ -15,5 +14,4 @@ NAME = "neuralcore int8, ONNX Runtime"
 
 
 def load(model_folder: Path, threads: int) -> EmbeddingEngine:
-    os.environ["NEURALCORE_ISA"] = "none"
-    return EmbeddingEngine.from_pretrained(model_folder, precision="int8", threads=threads)
+    return EmbeddingEngine.from_pretrained(model_folder, precision="int8", backend="onnxruntime", threads=threads)

@@ -1,0 +1,17 @@
+"""This package, fp32 on ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from neuralcore.embedding import EmbeddingEngine
+
+from .neuralcore_fp32 import embed
+
+__all__ = ["NAME", "embed", "load"]
+
+NAME = "neuralcore fp32, ONNX Runtime"
+
+
+def load(model_folder: Path, threads: int) -> EmbeddingEngine:
+    return EmbeddingEngine.from_pretrained(model_folder, backend="onnxruntime", threads=threads)
