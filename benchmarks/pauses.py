@@ -22,13 +22,9 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from neuralcore.embedding.store.registry import get_model_config
-
+from .competitors import TARGETS, pythons_of
 from .machine import cpu_model, describe_machine, keep_to_cores
-from .models import find_folder, prepare, thread_variables
 from .report import print_table, show_progress
-from .run import _TARGETS as TARGETS
-from .run import _pythons as pythons_of
 from .texts import SEED_TEXT
 
 _ROOT = Path(__file__).parent.parent
@@ -57,12 +53,15 @@ def main() -> None:
     if args.measure:
         print(json.dumps(_measure(args.measure, args.folder, args.threads, args.calls)))
         return
+    from neuralcore.embedding.store.registry import get_model_config
+
+    from .models import find_folder, prepare
+
     source = find_folder(args.model)
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as temporary:
         scratch = Path(temporary)
         folder = scratch / "model" / source.name
-        int8 = any("int8" in target for target in args.targets)
-        prepare(source, folder, scratch / "cache", get_model_config(args.model), int8=int8)
+        prepare(source, folder, scratch / "cache", get_model_config(args.model))
         keep_to_cores(args.threads)  # inherited, the busy process's included
         runs = [
             _start(target, threads, folder, scratch / "cache", args)
@@ -92,6 +91,8 @@ def _parse_args() -> argparse.Namespace:
 
 
 def _start(target: str, threads: int, folder: Path, cache: Path, args: argparse.Namespace) -> dict[str, Any]:
+    from .models import thread_variables
+
     show_progress(f"{target}, {threads} threads ...")
     pythons = pythons_of(args.python)
     command = [

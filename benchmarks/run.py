@@ -19,6 +19,7 @@ from typing import Any
 from neuralcore.embedding.store.registry import get_model_config
 
 from .agreement import Agreement, compare
+from .competitors import REFERENCE, TARGETS, pythons_of
 from .floor import TOOL, Work, count_work, measure_peaks
 from .machine import cpu_model, keep_to_cores
 from .models import find_folder, prepare, thread_variables
@@ -27,11 +28,7 @@ from .summary import Summary, as_rows, floor_rows, summarize
 from .texts import QUICK, workloads
 
 _ROOT = Path(__file__).parent.parent
-_OPENVINO = _ROOT / ".venv-openvino/bin/python"  # make .venv-openvino/.installed
 _QUIET_S = 0.5  # until the threads of whoever was measured before no longer spin: PyTorch's do for 0.2 s
-_REFERENCE = "sentence_transformers_fp32"
-_FILES = (path.stem for path in (_ROOT / "benchmarks/targets").glob("[a-z]*.py"))
-_TARGETS = sorted(_FILES, key=lambda name: (name != _REFERENCE, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +54,7 @@ def main() -> None:
         folder = scratch / "model" / source.name
         prepare(source, folder, scratch / "cache", get_model_config(args.model))
         keep_to_cores(args.threads)  # inherited by each measurement, before it starts any thread
-        setup = Setup(folder, scratch, args.threads, args.workloads, _pythons(args.python))
+        setup = Setup(folder, scratch, args.threads, args.workloads, pythons_of(args.python))
         first = {target: _measure(target, replace(setup, workloads=["one"])) for target in args.targets}
         able = [target for target in args.targets if "could_not_run" not in first[target]]
         work, peaks = count_work(folder, _texts_of(args.workloads)), measure_peaks(args.threads)
@@ -84,7 +81,7 @@ def _parse_args() -> argparse.Namespace:
         "--model", default="all-MiniLM-L6-v2", help="folder laid out as by sentence-transformers, or a name"
     )
     parser.add_argument("--threads", type=int, default=2, help="threads, and cores that a target may use")
-    parser.add_argument("--targets", nargs="+", default=_TARGETS, choices=_TARGETS, metavar="TARGET")
+    parser.add_argument("--targets", nargs="+", default=TARGETS, choices=TARGETS, metavar="TARGET")
     parser.add_argument("--workloads", nargs="+", default=list(workloads()), choices=list(workloads()), metavar="NAME")
     parser.add_argument("--rounds", type=int, default=3, help="how often all targets are measured, one after the other")
     parser.add_argument("--quick", action="store_true", help="one round of small workloads")
@@ -97,16 +94,6 @@ def _parse_args() -> argparse.Namespace:
     if args.quick:
         args.rounds, args.workloads = 1, list(QUICK)
     return args
-
-
-def _pythons(options: Sequence[str]) -> dict[str, str]:
-    """Interpreter by target; "" is the one for all others."""
-    pairs = [option.rpartition("=") for option in options]
-    of_openvino = {target: str(_OPENVINO) for target in _TARGETS if "openvino" in target and _OPENVINO.exists()}
-    unknown = {target for target, _, _ in pairs} - {"", *_TARGETS}
-    if unknown:
-        sys.exit(f"--python: no target {', '.join(sorted(unknown))}; there are {', '.join(_TARGETS)}")
-    return {"": sys.executable} | of_openvino | {target: path for target, _, path in pairs}
 
 
 def _measure(target: str, setup: Setup) -> dict[str, Any]:
@@ -134,7 +121,7 @@ def _choose_reference(rounds: Sequence[Mapping[str, Any]]) -> str:
     ran = [target for target, result in rounds[-1].items() if "could_not_run" not in result]
     if not ran:
         sys.exit("No target could run: " + "; ".join(result["could_not_run"] for result in rounds[-1].values()))
-    return _REFERENCE if _REFERENCE in ran else ran[0]
+    return REFERENCE if REFERENCE in ran else ran[0]
 
 
 def _texts_of(names: Sequence[str]) -> dict[str, list[str]]:
