@@ -1,4 +1,4 @@
-"""Which targets there are, and the interpreter of each. What is measured may lack this package: nothing here needs it."""
+"""Which targets there are, and the interpreter of each. Nothing here needs this package: a target may lack it."""
 
 from __future__ import annotations
 
