@@ -17,11 +17,15 @@ from ...forks import reset_in_children
 from ...types import Advance, Lengths, Precision, TokenBatch, Vectors
 from ...workers import Room, Workers
 from .file import Tensors, open_model
-from .format import FORMS
 from .groups import Group, arrange
 from .kernels import NativeModel, Team
 
-BUDGETS: Mapping[Precision, int] = dict.fromkeys(FORMS, 256)
+BUDGETS: Mapping[Precision, int] = {
+    Precision.INT8: 256,
+    Precision.BF16: 256,
+    Precision.FP32: 512,  # the weights of large models are read less often; for small ones it is the same
+    Precision.FP16: 512,
+}
 """Tokens of a group of texts: fewer read the weights again too often, more leave the cache (benchmarks/budget.py)."""
 
 _TINY_TOKENS = 96
