@@ -6,6 +6,7 @@
 | HF_ENDPOINT | address of a self-hosted mirror of the Hub, with its http:// or https:// |
 | HF_HUB_OFFLINE | 1, true, yes or on: no network call at all |
 | NEURALCORE_ISA | instruction set of the native kernels, e.g. avx2; none: ONNX Runtime; default: the fastest |
+| NEURALCORE_PROFILE | 1, true, yes or on: at exit, what each stage of the native kernels took, on standard error |
 | NEURALCORE_API_KEY | key that clients of `neuralcore serve` must send; set and empty is an error |
 | _NEURALCORE_COMPLETE | set by a shell that asks the command line how a word goes on |
 | ORT_DISABLE_TELEMETRY | ONNX Runtime's own; taken as 1 here unless it is set |
@@ -73,12 +74,21 @@ def endpoint() -> str | None:
 
 def offline() -> bool:
     """Whether HF_HUB_OFFLINE asks for no network."""
-    return os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
+    return _is_on("HF_HUB_OFFLINE")
+
+
+def _is_on(name: str) -> bool:
+    return os.environ.get(name, "").lower() in {"1", "true", "yes", "on"}
 
 
 def isa() -> str | None:
     """The instruction set named by NEURALCORE_ISA, if any."""
     return os.environ.get("NEURALCORE_ISA", "").lower() or None
+
+
+def profile() -> bool:
+    """Whether NEURALCORE_PROFILE asks where the kernels' time goes."""
+    return _is_on("NEURALCORE_PROFILE")
 
 
 def api_key() -> str | None:

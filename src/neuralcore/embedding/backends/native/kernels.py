@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ... import settings
 from ...config import ModelConfig
 from ...errors import InferenceError, ProviderUnavailable
 from ...types import Precision, Vectors
@@ -21,6 +22,7 @@ from .format import ACTIVATIONS, DENSE_ACTIVATIONS, FORMS
 from .groups import Group
 from .isas import absence, choose_isa, compiled_isas, is_usable, try_isas
 from .library import find_kernels, load_library
+from .stages import report_at_exit
 
 __all__ = ["NativeModel", "Team", "absence", "choose_isa", "compiled_isas", "is_usable", "try_isas"]
 
@@ -124,6 +126,8 @@ class NativeModel:
         isa = choose_isa(self.precision)
         if isa is None:
             raise ProviderUnavailable(f"native {self.precision}", compiled_isas(), absence(self.precision))
+        if settings.profile():
+            report_at_exit()
         self.isa = isa
         self._kernels = find_kernels(isa, self.precision)
         self._tensors = tensors

@@ -37,6 +37,8 @@ def load_library() -> Any:
     library.nc_make_team.argtypes, library.nc_make_team.restype = [c_int32], c_void_p
     library.nc_stop_team.argtypes, library.nc_stop_team.restype = [c_void_p], None
     library.nc_free_team.argtypes, library.nc_free_team.restype = [c_void_p], None
+    library.nc_count_cycles.argtypes, library.nc_count_cycles.restype = [c_int32], None
+    library.nc_read_cycles.argtypes, library.nc_read_cycles.restype = [POINTER(c_int64)], None
     library.nc_encode.argtypes = [c_void_p, c_void_p, c_void_p, POINTER(c_float), c_void_p, c_void_p]
     library.nc_encode.restype = c_int32
     return library
@@ -46,6 +48,13 @@ def find_kernels(isa: str, precision: Precision) -> Any:
     """Kernels of an instruction set; None if it is not compiled in or knows no such precision, or this CPU lacks it."""
     library = load_library()
     return library.nc_find(isa.encode(), _PRECISIONS.index(precision)) if library else None
+
+
+def read_counts(n_stages: int) -> list[int]:
+    """Cycles of each stage of the encoder since counting began."""
+    cycles = (c_int64 * n_stages)()
+    load_library().nc_read_cycles(cycles)
+    return list(cycles)
 
 
 def _library_path() -> Path | None:
