@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from neuralcore.embedding import EmbeddingEngine, Precision, VerificationFailed
-from neuralcore.embedding.backends.native.kernels import compiled_isas
+from neuralcore.embedding.backends.native.kernels import choose_isa, compiled_isas
 from neuralcore.embedding.precision.agreement import BOUNDS, failures, measure
 from neuralcore.embedding.samples import verification_texts
 from tests.families.test_families import CASES, golden
 from tests.families.texts import TEXTS
 
-MADE = (Precision.FP16, Precision.INT8, Precision.DYNAMIC_INT8)
+MADE = (Precision.FP16, Precision.BF16, Precision.INT8, Precision.DYNAMIC_INT8)
 NATIVE_MEAN, NATIVE_LOWEST = 0.999, 0.99
 NATIVE = [name for name, (_, case) in CASES.items() if case.is_native]
 
@@ -34,6 +34,8 @@ def cosines(vectors, expected):
 @pytest.mark.parametrize("name", CASES)
 def test_model_is_within_the_bounds_of_its_precision_or_refused_by_them(tmp_path, name, precision):
     case = CASES[name][1]
+    if precision is Precision.BF16 and not (case.is_native and choose_isa(precision)):
+        pytest.skip("bf16 is for the kernels, and not for all CPUs")
     try:
         engine = load(case, tmp_path, precision)
     except VerificationFailed:  # and nothing else

@@ -60,7 +60,7 @@ class Bounds:
 BOUNDS: Mapping[Precision, Bounds] = {
     Precision.FP32: Bounds(0.99999, 0.9999, 0.99, 0.9999, 1e-5),
     Precision.FP16: Bounds(0.9999, 0.9995, 0.97, 0.9995, 1e-3),
-    Precision.BF16: Bounds(0.99998, 0.9999, 0.9, 0.999, 1e-5),
+    Precision.BF16: Bounds(0.99995, 0.9998, 0.9, 0.999, 1e-5),  # all of all-MiniLM-L6-v2 in bf16 by PyTorch: 0.999954
     Precision.INT8: Bounds(0.995, 0.98, 0.85, 0.99, 1e-3),
     Precision.DYNAMIC_INT8: Bounds(0.97, 0.90, 0.60, 0.95, 0.1),
 }
