@@ -233,6 +233,14 @@ def test_tokens_beyond_the_model_are_errors_above_the_kernels():
         encoder.encode(tokens_of([np.full(65, 4)]))
 
 
+def test_ids_of_another_type_are_refused_above_the_kernels():
+    tokens = tokens_of([np.array([5, 6, 7])])
+    with pytest.raises(ValueError, match="an array of int64, not i4"):
+        ENCODERS["bert"].encode(replace(tokens, ids=tokens.ids.astype(np.int64)))
+    with pytest.raises(ValueError, match="not contiguous"):
+        ENCODERS["bert"].encode(replace(tokens, ids=np.repeat(tokens.ids, 2)[::2]))
+
+
 @pytest.mark.parametrize("value", [0.0, 1e30, -1e30, np.inf, np.nan])
 @pytest.mark.parametrize("tensor", ["layers.0.qkv.column_scale", "layers.1.down.bias", "positions", "word_scale"])
 def test_no_value_of_a_weight_crashes_the_kernels(tmp_path, isa, value, tensor):

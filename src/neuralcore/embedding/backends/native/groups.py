@@ -46,7 +46,7 @@ def arrange(tokens: TokenBatch, plan: Sequence[Lengths], pad_position: int | Non
         pad_position: see `position_ids`.
     """
     order = np.concatenate(plan) if len(plan) > 1 else plan[0]
-    is_in_order = len(order) == len(tokens) and bool((order[1:] > order[:-1]).all())
+    is_in_order = len(order) == len(tokens) and (len(order) == 1 or bool((order[1:] > order[:-1]).all()))
     taken = tokens if is_in_order else tokens.take(order)
     positions = position_ids(taken.ids, taken.offsets, pad_position)
     ends = np.cumsum([0, *map(len, plan)]).tolist()

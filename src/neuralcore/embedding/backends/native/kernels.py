@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable, Mapping
-from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
+from ctypes import POINTER, Structure, c_float, c_int32, c_void_p
 from typing import Any
 
 import numpy as np
@@ -40,8 +40,8 @@ _POOLINGS: Mapping[str, int] = {
 _UNBOUNDED = -1
 _WORDS = tuple(form.dtype for form in FORMS.values())  # in the order of `nc_precision`
 
-_Ints, _Floats, _Longs = POINTER(c_int32), POINTER(c_float), POINTER(c_int64)
-_POINTERS: Mapping[str, Any] = {"i4": _Ints, "f4": _Floats, "i8": _Longs}
+_Ints, _Floats = POINTER(c_int32), POINTER(c_float)
+_POINTERS: Mapping[str, tuple[str, Any]] = {"int32": ("i4", _Ints), "float32": ("f4", _Floats)}
 
 
 class _Product(Structure):
@@ -106,7 +106,7 @@ class _Model(Structure):
 
 
 class _Batch(Structure):
-    _fields_ = (("ids", _Ints), ("positions", _Ints), ("offsets", _Longs), ("n_texts", c_int32))
+    _fields_ = (*((name, c_void_p) for name in ("ids", "positions", "offsets")), ("n_texts", c_int32))
 
 
 class NativeModel:
@@ -242,14 +242,14 @@ class NativeModel:
         """
         library = load_library()
         assert library is not None
-        texts = (_pointer_to(part) for part in (group.ids, group.positions, group.offsets))
-        batch = _Batch(*texts, n_texts=len(group))
+        tokens = _address_of(group.ids, "i4"), _address_of(group.positions, "i4")
+        batch = _Batch(*tokens, _address_of(group.offsets, "i8"), len(group))
         memory = workspace.ctypes.data
         failed = library.nc_encode(
             self._kernels,
             ctypes.byref(self._model),
             ctypes.byref(batch),
-            _pointer_to(out),
+            _address_of(out, "f4"),
             memory + -memory % _ALIGNMENT,
             team.handle if team else None,
         )
@@ -293,6 +293,12 @@ def _array(kind: Any, items: Iterable[Any]) -> Any:
 
 
 def _pointer_to(array: NDArray[Any]) -> Any:
-    if not array.flags.c_contiguous:
-        raise ValueError("an array is not contiguous")
-    return ctypes.cast(array.ctypes.data, _POINTERS[array.dtype.str[1:]])  # `name` takes 10 us
+    kind, pointer = _POINTERS[array.dtype.name]
+    return ctypes.cast(_address_of(array, kind), pointer)
+
+
+def _address_of(array: NDArray[Any], kind: str) -> int:
+    """Of numbers of a kind as `dtype.str` has it: `dtype.name` takes 10 us, and a typed pointer two."""
+    if array.dtype.str[1:] != kind or not array.flags.c_contiguous:
+        raise ValueError(f"an array of {array.dtype}, not {kind}, or not contiguous")
+    return array.ctypes.data

@@ -6,7 +6,7 @@ It never fails and checks nothing (native/include/neuralcore.h).
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_size_t, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_int32, c_int64, c_size_t, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def load_library() -> Any:
     library.nc_free_team.argtypes, library.nc_free_team.restype = [c_void_p], None
     library.nc_count_cycles.argtypes, library.nc_count_cycles.restype = [c_int32], None
     library.nc_read_cycles.argtypes, library.nc_read_cycles.restype = [POINTER(c_int64)], None
-    library.nc_encode.argtypes = [c_void_p, c_void_p, c_void_p, POINTER(c_float), c_void_p, c_void_p]
+    library.nc_encode.argtypes = [c_void_p] * 6
     library.nc_encode.restype = c_int32
     return library
 
