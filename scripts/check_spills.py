@@ -4,8 +4,9 @@ GCC 12 did that with the intrinsics for vpdpbusd, and does not with the instruct
 
     python scripts/check_spills.py build/release [build/aarch64]
 
-The arguments are build folders of native/ (see native/check). The loops are those of `multiply_tile`, with all rows and
-columns of a tile, and of `multiply_floats`. Exits with 1 if one of them touches the stack or lacks an instruction.
+The arguments are build folders of native/ (see native/check). The loops are those of `multiply_tile` and of attention's
+`score_tile` and `values_tile`, with all rows and columns of a tile. Exits with 1 if one of them touches the stack or
+lacks an instruction.
 """
 
 from __future__ import annotations
@@ -30,12 +31,17 @@ class Loop:
 
 LOOPS = (
     Loop("avx512vnni", "multiply_tile<6, 4>", "vpdpbusd", 24),
-    Loop("avx512vnni", "multiply_floats<6, 2>", r"vfn?madd\w+", 12),
+    Loop("avx512vnni", "Attend::score_tile<6, 4>", "vpdpbusd", 24),
+    Loop("avx512vnni", "Attend::values_tile<12, 2>", "vpdpwssd", 24),
     Loop("avxvnni", "multiply_tile<6, 2>", r"(\{vex\} )?vpdpbusd", 12),
+    Loop("avxvnni", "Attend::score_tile<6, 2>", r"(\{vex\} )?vpdpbusd", 12),
+    Loop("avxvnni", "Attend::values_tile<6, 2>", r"(\{vex\} )?vpdpwssd", 12),
     Loop("avx2", "multiply_tile<4, 2>", "vpmaddubsw", 16),
-    Loop("avx2", "multiply_floats<6, 2>", r"vfn?madd\w+", 12),
+    Loop("avx2", "Attend::score_tile<4, 2>", "vpmaddwd", 8),
+    Loop("avx2", "Attend::values_tile<4, 2>", "vpmaddwd", 8),
     Loop("neon", "multiply_tile<4, 4>", "sdot", 16, "aarch64-linux-gnu-objdump"),
-    Loop("neon", "multiply_floats", "fmla", 12, "aarch64-linux-gnu-objdump"),
+    Loop("neon", "Attend::score_tile<4, 4>", "sdot", 16, "aarch64-linux-gnu-objdump"),
+    Loop("neon", "Attend::values_tile<4, 4>", "smlal2", 16, "aarch64-linux-gnu-objdump"),
 )
 _STACK = re.compile(r"%rsp|%rbp|\[sp\b|\[x29\b")
 _JUMP = re.compile(r"^(?:j\w+|b\.\w+|cbn?z|b)\s+(?:\w+, )?([0-9a-f]+)\b")

@@ -246,6 +246,8 @@ def test_sizes_beyond_the_sums_of_the_kernels_and_other_tables_of_angles_are_not
     turned = replace(stack.attentions[0], rotary=Rotary(1e4, 8))
     assert "rotary positions of 8 components in heads of 16" in why_not(replace(stack, attentions=(turned,)))
     many = replace(stack.attentions[0], n_heads=5000)
+    wide = replace(stack.attentions[0], head_size=1040, rotary=None)
+    assert "heads of size 1040, beyond 1024" in why_not(replace(stack, attentions=(wide,)))
     assert "all heads together of size 80000" in why_not(replace(stack, attentions=(many,)))
     assert "unit length" in why_not(stack, [Dense(n_in=48, n_out=32, normalize_input=True)])
 

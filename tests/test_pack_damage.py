@@ -111,6 +111,7 @@ FIRST, LAST = ("attentions", 0), ("attentions", 2)
         ((*LAST, "n_key_heads"), 10**6, "n_key_heads = 1000000"),
         ((*LAST, "head_size"), 24, "heads of 24 components: not multiples of 16"),
         ((*LAST, "head_size"), 32, ", not "),
+        ((*LAST, "head_size"), 1040, "head_size = 1040"),
         ((*LAST, "head_size"), None, "head_size = None"),
         ((*FIRST, "rotary"), -1, "rotary = -1"),
         ((*FIRST, "rotary"), 7, "no cosines.7"),

@@ -15,6 +15,10 @@
  * The sum is exact: |q| <= 96, |weight| <= 127, and n_in <= 2^16 keep it below 2^31. So a row's result depends neither on the
  * rows beside it nor on how the work is cut.
  *
+ * Attention takes what qkv gives as integers, too, of each token and head by itself: queries and keys of -127 to 127 with a scale,
+ * values of -1023 to 1023 with a power of two from 2^-30 to 2^30. Weights of the softmax, each with its value's power in it, are
+ * rounded to 1 / 8190 of the largest among 256 keys, and both sums are exact.
+ *
  * In the other precisions a sum runs over k in one order, whatever stands beside a row: fp32 and fp16 multiply and add in fp32
  * (halves are widened), bf16 multiplies rounded inputs (to nearest, ties to even) and adds in fp32.
  */
@@ -79,7 +83,7 @@ typedef struct nc_attention {
     nc_product out;              /* n_heads * head_size to hidden */
     nc_norm query_norm, key_norm, value_norm; /* [head_size], of each head, before its positions */
     const float *cosines, *sines;/* [max_positions][head_size / 2], rotary, or NULL */
-    int32_t n_heads, n_key_heads, head_size; /* head_size is a multiple of 16 */
+    int32_t n_heads, n_key_heads, head_size; /* head_size is a multiple of 16, 1024 at most */
     int32_t causal;
     int32_t window;              /* NC_UNBOUNDED: all keys */
 } nc_attention;

@@ -270,7 +270,7 @@ private:
         for (int64_t head = 0; head < layer.n_heads; ++head) {
             const int64_t offsets[] = {0, n};
             const nc_batch batch{nullptr, nullptr, offsets, 1};
-            const reference::Doubles y = reference::attend({m_, layer, batch, (const char *)flat.data(), 0, head, {0, n}, nullptr, 0, nullptr});
+            const reference::Doubles y = reference::attend({m_, layer, batch, (const char *)flat.data(), 0, head, {0, n}, nullptr, 0, nullptr}, rounds_ && precision_ == NC_INT8);
             for (int64_t i = 0; i < n * size; ++i) out[i / size][head * size + i % size] = y[i];
         }
         return out;

@@ -90,8 +90,18 @@ inline void rotate(Doubles &row, const nc_attention &layer, int64_t token) {
 
 enum class Part { Query, Key, Value };
 
+// Components as INT8's attention keeps them (neuralcore.h).
+inline void round_row(Doubles &row, Part part) {
+    double most = 0;
+    for (double x : row) most = std::max(most, std::fabs(x));
+    const int steps = part == Part::Value ? 1023 : 127;
+    double scale = std::max(most / steps, 1e-30);
+    if (part == Part::Value) scale = std::exp2(std::clamp(std::floor(std::log2(scale)) + 1, -30.0, 30.0));
+    for (double &x : row) x = std::clamp(std::nearbyint(x / scale), (double)-steps, (double)steps) * scale;
+}
+
 // What a head has of each token.
-inline std::vector<Doubles> head_rows(const nc::Attention &task, Part part) {
+inline std::vector<Doubles> head_rows(const nc::Attention &task, Part part, bool rounded) {
     const nc_attention &l = task.layer;
     const int64_t size = l.head_size, stride = (l.n_heads + 2 * l.n_key_heads) * size;
     const int64_t key_head = task.head * l.n_key_heads / l.n_heads;
@@ -101,6 +111,7 @@ inline std::vector<Doubles> head_rows(const nc::Attention &task, Part part) {
     for (int64_t token = task.start(); token < task.start() + task.n_tokens(); ++token) {
         rows.push_back(normalize(to_doubles((const float *)task.heads + token * stride + head * size, size), norm, task.model));
         if (l.cosines && part != Part::Value) rotate(rows.back(), l, token - task.start());
+        if (rounded) round_row(rows.back(), part);
     }
     return rows;
 }
@@ -117,10 +128,11 @@ inline Doubles softmax(Doubles scores) {
     return scores;
 }
 
-// [tokens][head size], of heads that are rows of floats as the product gives them.
-inline Doubles attend(const nc::Attention &task) {
+// [tokens][head size], of heads that are rows of floats as the product gives them; `rounded` as INT8 does.
+inline Doubles attend(const nc::Attention &task, bool rounded = false) {
     const int64_t n = task.n_tokens(), size = task.layer.head_size, longest = task.model.max_positions;
-    const auto queries = head_rows(task, Part::Query), keys = head_rows(task, Part::Key), values = head_rows(task, Part::Value);
+    const auto queries = head_rows(task, Part::Query, rounded), keys = head_rows(task, Part::Key, rounded),
+               values = head_rows(task, Part::Value, rounded);
     Doubles out(n * size);
     for (int64_t query = 0; query < n; ++query) {
         Doubles scores;

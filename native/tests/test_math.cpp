@@ -53,40 +53,8 @@ void check_function(const nc_kernels &kernels, int32_t activation, Function func
     CHECK(std::isnan(ends[1]), "f(NaN) is %g", ends[1]);
 }
 
-// exp(x[i]) for at most 63 x that are not positive: weights of attention with one-hot values and scores 0, x...
-std::vector<float> exponentials(const nc_kernels &kernels, const std::vector<float> &x) {
-    const int64_t size = 64, n = (int64_t)x.size() + 1;
-    std::vector<float> qkv(n * 3 * size), out(n * size), bias(2 * n - 1);
-    nc_model model{};
-    nc_attention layer{};
-    model.distance_bias = bias.data(), model.max_positions = (int32_t)n;
-    layer.n_heads = layer.n_key_heads = 1, layer.head_size = (int32_t)size, layer.window = NC_UNBOUNDED;
-    for (int64_t i = 0; i < n; ++i) qkv[(i * 3 + 2) * size + i] = 1;
-    for (int64_t i = 1; i < n; ++i) bias[n - 1 + i] = x[i - 1];
-    const int64_t offsets[] = {0, n};
-    const nc_batch batch{nullptr, nullptr, offsets, 1};
-    const auto scratch = suite::aligned_bytes((size_t)kernels.attention_bytes(layer, n));
-    kernels.attend({model, layer, batch, (const char *)qkv.data(), 0, 0, {0, n}, out.data(), size, (char *)scratch.get()});
-    std::vector<float> weights;
-    for (int64_t i = 1; i < n; ++i) weights.push_back(out[i] / out[0]);
-    return weights;
-}
-
 }  // namespace
 
 TEST("gelu equals float64 to 7e-5") { check_function(kernels, NC_GELU, reference::gelu, 7e-5, 2e-6); }
 TEST("gelu with tanh equals float64") { check_function(kernels, NC_GELU_TANH, reference::gelu_tanh, 1e-6, 1e-6); }
 TEST("silu equals float64") { check_function(kernels, NC_SILU, reference::silu, 1e-6, 1e-6); }
-
-TEST("exponentials equal float64 to a millionth, and vanish below -80") {
-    const std::vector<float> grid = dense(-79.9f, 0, 63 * 300 - 1);
-    for (size_t start = 0; start < grid.size(); start += 63) {
-        const std::vector<float> x(grid.begin() + start, grid.begin() + start + 63), results = exponentials(kernels, x);
-        for (size_t i = 0; i < x.size(); ++i) {
-            const double wanted = std::exp((double)x[i]);
-            CHECK(std::fabs(results[i] - wanted) <= 1e-6 * wanted, "exp(%.9g) is %.9g, expected %.9g", x[i], results[i], wanted);
-        }
-    }
-    for (float weight : exponentials(kernels, {-80, -81, -100, -1e4f, -1e30f, -3e38f, -kInfinity}))
-        CHECK(weight >= 0 && weight < 2e-35f, "%g", weight);
-}

@@ -1,6 +1,7 @@
 // x86-64 with AMX for 8-bit integers: Sapphire Rapids and later. All but the products is AVX-512 VNNI's.
 #define LANES 16
 #define NC_DPBUSD "vpdpbusd"
+#define NC_DPWSSD "vpdpwssd"
 #define NC_REGISTER(x) "+v"(x)
 #include "dot_vnni.h"
 
@@ -13,6 +14,8 @@
 namespace {
 
 using Dot = VnniDot<4>;
+using Scores = VnniScores<Dot>;
+using Pairs = VnniPairs<Dot>;
 
 #ifdef NEURALCORE_EMULATE
 bool supported() { return true; }

@@ -10,7 +10,7 @@
 #define LANES 8
 #define FLOAT_ROWS 6
 #define FLOAT_VECTORS 2
-#include "../kernels/vector.h"
+#include "../kernels/fold.h"
 
 namespace {
 
@@ -32,6 +32,23 @@ struct Dot {
             : [q0] "x"(word[0]), [q1] "x"(word[1]), [w0] "x"(weights[0]), [w1] "x"(weights[1]), [ones] "m"(ones));
         total += first;
     }
+};
+
+// Attention: 16 bits, of queries and keys, too; bytes would overflow in vpmaddubsw.
+struct Pairs {
+    static constexpr int ROWS = 4, VECTORS = 2;
+
+    static void add(I &total, I word, I values) {
+        I products;
+        asm("vpmaddwd %2, %1, %0" : "=x"(products) : "x"(word), "x"(values));
+        total += products;
+    }
+    static void put(int16_t *to, I values, bool second) { put_half(to, values, second); }
+};
+
+struct Scores : Pairs {
+    using Component = int16_t;
+    static constexpr int GROUP = 2, OFFSET = 0;
 };
 
 inline F widen(const _Float16 *from) { return (F)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from)); }

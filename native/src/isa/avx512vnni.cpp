@@ -1,12 +1,15 @@
 // x86-64 with AVX-512 and VNNI: Ice Lake and later, Zen 4 and later. 24 registers of sums, 4 of weights.
 #define LANES 16
 #define NC_DPBUSD "vpdpbusd"
+#define NC_DPWSSD "vpdpwssd"
 #define NC_REGISTER(x) "+v"(x)
 #include "dot_vnni.h"
 
 namespace {
 
 using Dot = VnniDot<4>;
+using Scores = VnniScores<Dot>;
+using Pairs = VnniPairs<Dot>;
 
 bool supported() {
 #ifdef NEURALCORE_EMULATE

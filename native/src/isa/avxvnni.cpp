@@ -1,6 +1,7 @@
 // x86-64 with AVX2 and AVX-VNNI, without AVX-512: Alder Lake and later. 12 registers of sums, 2 of weights.
 #define LANES 8
 #define NC_DPBUSD "%{vex%} vpdpbusd"
+#define NC_DPWSSD "%{vex%} vpdpwssd"
 #define NC_REGISTER(x) "+x"(x)
 #include "dot_vnni.h"
 
@@ -11,6 +12,8 @@
 namespace {
 
 using Dot = VnniDot<2>;
+using Scores = VnniScores<Dot>;
+using Pairs = VnniPairs<Dot>;
 
 bool supported() {
 #ifdef NEURALCORE_EMULATE

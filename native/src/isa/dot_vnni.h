@@ -5,7 +5,7 @@
 // intrinsic. NEURALCORE_EMULATE, for tests on other machines, computes the same in C++.
 #pragma once
 
-#include "../kernels/vector.h"
+#include "../kernels/fold.h"
 
 namespace {
 
@@ -25,6 +25,35 @@ struct VnniDot {
         asm(NC_DPBUSD " %2, %1, %0" : NC_REGISTER(total) : "v"(word[0]), "v"(weights[0]));
 #endif
     }
+};
+
+// Attention: bytes with an offset of 128, and pairs of 16 bits by vpdpwssd.
+template <typename Dot>
+struct VnniScores {
+    using Component = uint8_t;
+    static constexpr int ROWS = Dot::ROWS, VECTORS = Dot::VECTORS, GROUP = 4, OFFSET = 128;
+
+    static void add(I &total, I word, I keys) {
+        const I words[1]{word}, weights[1]{keys};
+        Dot::add(total, words, weights);
+    }
+};
+
+template <typename Dot>
+struct VnniPairs {
+    static constexpr int ROWS = Dot::ROWS, VECTORS = Dot::VECTORS;
+
+    static void add(I &total, I word, I values) {
+#ifdef NEURALCORE_EMULATE
+        int16_t a[LANES * 2], b[LANES * 2];
+        std::memcpy(a, &word, sizeof a);
+        std::memcpy(b, &values, sizeof b);
+        for (int i = 0; i < LANES * 2; ++i) total[i / 2] += a[i] * b[i];
+#else
+        asm(NC_DPWSSD " %2, %1, %0" : NC_REGISTER(total) : "v"(word), "v"(values));
+#endif
+    }
+    static void put(int16_t *to, I values, bool second) { put_half(to, values, second); }
 };
 
 }  // namespace

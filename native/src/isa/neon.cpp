@@ -11,7 +11,7 @@
 #define LANES 4
 #define FLOAT_ROWS 4
 #define FLOAT_VECTORS 4
-#include "../kernels/vector.h"
+#include "../kernels/fold.h"
 
 namespace {
 
@@ -25,6 +25,23 @@ struct Dot {
 };
 
 inline F widen(const _Float16 *from) { return (F)vcvt_f32_f16(vld1_f16((const __fp16 *)from)); }
+
+struct Scores {
+    using Component = int8_t;
+    static constexpr int ROWS = 4, VECTORS = 4, GROUP = 4, OFFSET = 0;
+
+    static void add(I &total, I word, I keys) { asm("sdot %0.4s, %1.16b, %2.16b" : "+w"(total) : "w"(word), "w"(keys)); }
+};
+
+// Values of a pair of tokens: four of the first, four of the second. A single number of a vector must be in registers 0 to 15.
+struct Pairs {
+    static constexpr int ROWS = 4, VECTORS = 4;
+
+    static void add(I &total, I word, I values) {
+        asm("smlal %0.4s, %2.4h, %1.h[0]\n\tsmlal2 %0.4s, %2.8h, %1.h[1]" : "+w"(total) : "x"(word), "w"(values));
+    }
+    static void put(int16_t *to, I values, bool second) { pack(to + (second ? LANES : 0), values); }
+};
 
 bool supported() {
 #if defined(__linux__)

@@ -5,7 +5,7 @@
 #define LANES 4
 #define FLOAT_ROWS 2
 #define FLOAT_VECTORS 4
-#include "../kernels/vector.h"
+#include "../kernels/fold.h"
 
 namespace {
 
@@ -33,6 +33,28 @@ inline F widen(const _Float16 *from) {
     const I rest = as_int(as_float(size) * 0x1p112f);
     return as_float((size >= 0x7C00 << 13 ? size | 0x7F800000 : rest) | sign);
 }
+
+struct Scores {
+    using Component = int8_t;
+    static constexpr int ROWS = Dot::ROWS, VECTORS = Dot::VECTORS, GROUP = 4, OFFSET = 0;
+
+    static void add(I &total, I word, I keys) {
+        const I words[1]{word}, weights[1]{keys};
+        Dot::add(total, words, weights);
+    }
+};
+
+struct Pairs {
+    static constexpr int ROWS = Dot::ROWS, VECTORS = Dot::VECTORS;
+
+    static void add(I &total, I word, I values) {
+        int16_t a[8], b[8];
+        std::memcpy(a, &word, sizeof a);
+        std::memcpy(b, &values, sizeof b);
+        for (int i = 0; i < 8; ++i) total[i / 2] += a[i] * b[i];
+    }
+    static void put(int16_t *to, I values, bool second) { put_half(to, values, second); }
+};
 
 bool supported() { return true; }
 

@@ -27,6 +27,7 @@ from .format import (
     NORM_PLACES,
     PACK_VERSION,
     WIDEST,
+    WIDEST_HEAD,
     Form,
 )
 from .panels import PANEL
@@ -171,7 +172,7 @@ def _sizes(tensors: _Tensors, about: Mapping[str, Any]) -> _Sizes:
 def _attention(about: Mapping[str, Any], max_positions: int) -> _Attention:
     """A layer's, whose numbers fit each other."""
     n_heads, n_key_heads = (_count(about, key, most=WIDEST) for key in ("n_heads", "n_key_heads"))
-    head_size = _count(about, "head_size", most=WIDEST)
+    head_size = _count(about, "head_size", most=WIDEST_HEAD)
     if head_size % MULTIPLE or n_heads * head_size > WIDEST:
         raise ValueError(f"{n_heads} heads of {head_size} components: not multiples of {MULTIPLE}, or beyond {WIDEST}")
     if n_heads % n_key_heads:

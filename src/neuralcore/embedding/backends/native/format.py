@@ -51,6 +51,9 @@ MULTIPLE = 16
 WIDEST = 2**16
 """Most inputs of a product: the sums of more could overflow (native/include/neuralcore.h)."""
 
+WIDEST_HEAD = 1024
+"""Most components of a head: a row of it lies on the kernels' stack."""
+
 MOST_POSITIONS = 2**20
 """Rows of a table of positions; those of learned ones are far fewer."""
 

@@ -16,7 +16,7 @@ from ...families.stack import Array, Attention, DenseStep, Embeddings, Layer, Li
 from ...types import Advance, Precision, TokenBatch
 from .file import Named, stream_packed
 from .floats import BeyondRange, Floats
-from .format import ACTIVATIONS, EPSILONS, HEAD_NORMS, MOST_POSITIONS, MULTIPLE, PACK_VERSION, WIDEST
+from .format import ACTIVATIONS, EPSILONS, HEAD_NORMS, MOST_POSITIONS, MULTIPLE, PACK_VERSION, WIDEST, WIDEST_HEAD
 
 _MOST_OF_LAYER = 5 * 4 + 9 * 2  # tensors: parts of its products, weights and biases of its norms
 _MOST_BESIDES = 8  # of the embeddings and the end
@@ -51,6 +51,8 @@ def _unknown(stack: Stack, dense: Sequence[Dense]) -> Iterator[str]:
             yield f"rotary positions of {attention.rotary.size} components in heads of {attention.head_size}"
         size = attention.head_size
         yield from _unknown_sizes({"heads": size, "all heads together": attention.n_heads * size})
+        if size > WIDEST_HEAD:
+            yield f"heads of size {size}, beyond {WIDEST_HEAD}"
 
 
 def _unknown_sizes(sizes: Mapping[str, int]) -> Iterator[str]:
