@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,12 @@ def main() -> None:
     _print_results(summaries, agreements, reference, work, peaks, args)
     if args.json:
         args.json.write_text(
-            json.dumps(_document(rounds, agreements, reference, args) | {"peaks": peaks}, indent=2) + "\n"
+            json.dumps(
+                _document(rounds, agreements, reference, args)
+                | {"peaks": peaks, "work": {name: asdict(own) for name, own in work.items()}},
+                indent=2,
+            )
+            + "\n"
         )
     wrong = [target for target, agreement in agreements.items() if not agreement.min_cosine >= args.min_cosine]
     if wrong:
