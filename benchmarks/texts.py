@@ -42,7 +42,7 @@ _DOCUMENTED = (
     "statistics",
     "subprocess",
     "tarfile",
-    "typing",
+    "zipfile",
     "unittest",
 )
 
