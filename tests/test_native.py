@@ -290,6 +290,19 @@ def open_packed_copy(**options) -> NativeEncoder:
     return NativeEncoder(ENCODERS["bert"].path, config, **options)
 
 
+@pytest.mark.parametrize(("n_texts", "n_groups"), [(1, 1), (2, 1), (8, 1), (200, None)])
+def test_few_short_texts_are_one_group_for_all_threads(n_texts, n_groups):
+    with closing(open_packed_copy(threads=2)) as encoder:
+        lengths = np.full(n_texts, 9)
+        groups = encoder._plan(encoder._opened(), lengths, 2)
+        assert sorted(np.concatenate(groups)) == list(range(n_texts))
+        assert len(groups) == n_groups if n_groups else len(groups) > 1
+        lone = encoder._plan(
+            encoder._opened(), lengths, 1
+        )  # less than all threads: no team, so no group beyond the budget
+        assert max(int(lengths[group].sum()) for group in lone) <= encoder.budget_tokens
+
+
 def test_callers_in_many_threads_get_their_own_vectors():
     encoder, texts = ENCODERS["bert"], random_texts(60, 40)
     expected = [encoder.encode(tokens_of([text])) for text in texts]
