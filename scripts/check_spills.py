@@ -29,6 +29,7 @@ class Loop:
     objdump: str = "objdump"
 
 
+_TILE = "multiply_tile<(anonymous namespace)::floats::"
 LOOPS = (
     Loop("avx512vnni", "multiply_tile<6, 4>", "vpdpbusd", 24),
     Loop("avx512vnni", "Attend::score_tile<6, 4>", "vpdpbusd", 24),
@@ -42,6 +43,11 @@ LOOPS = (
     Loop("neon", "multiply_tile<4, 4>", "sdot", 16, "aarch64-linux-gnu-objdump"),
     Loop("neon", "Attend::score_tile<4, 4>", "sdot", 16, "aarch64-linux-gnu-objdump"),
     Loop("neon", "Attend::values_tile<4, 4>", "smlal2", 16, "aarch64-linux-gnu-objdump"),
+    Loop("avx512", f"{_TILE}Fp32, 6, 4>", r"vfn?madd\w+", 24),
+    Loop("avx512", f"{_TILE}Fp16, 6, 4>", r"vfn?madd\w+", 24),
+    Loop("avx512bf16", f"{_TILE}Bf16, 6, 4>", "vdpbf16ps", 24),
+    Loop("avx2", f"{_TILE}Fp32, 6, 2>", r"vfn?madd\w+", 12),
+    Loop("avx2", f"{_TILE}Fp16, 6, 2>", r"vfn?madd\w+", 12),
 )
 _STACK = re.compile(r"%rsp|%rbp|\[sp\b|\[x29\b")
 _JUMP = re.compile(r"^(?:j\w+|b\.\w+|cbn?z|b)\s+(?:\w+, )?([0-9a-f]+)\b")
