@@ -58,6 +58,13 @@ struct Wide {
     Rows to;
 };
 
+// A half as the compiler knows it: GCC 12 has only this name for it in C++ on AArch64.
+#if defined(__aarch64__)
+using Half = __fp16;
+#else
+using Half = _Float16;
+#endif
+
 constexpr int64_t kWidest = 16;  // lanes of the widest vector
 
 constexpr int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }

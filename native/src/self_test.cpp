@@ -70,7 +70,7 @@ private:
         switch (kernels_.precision) {
             case NC_INT8: ((int8_t *)weights_)[at] = (int8_t)w; break;
             case NC_FP32: ((float *)weights_)[at] = (float)w; break;
-            case NC_FP16: ((_Float16 *)weights_)[at] = (_Float16)w; break;
+            case NC_FP16: ((nc::Half *)weights_)[at] = (nc::Half)w; break;
             default: ((uint16_t *)weights_)[at] = to_bfloat((float)w);
         }
     }

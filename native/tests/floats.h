@@ -35,7 +35,7 @@ inline float from_bf16(uint16_t upper) {
 inline void write_float(void *to, int64_t at, float x, int32_t precision) {
     switch (precision) {
         case NC_FP32: ((float *)to)[at] = x; break;
-        case NC_FP16: ((_Float16 *)to)[at] = (_Float16)x; break;
+        case NC_FP16: ((nc::Half *)to)[at] = (nc::Half)x; break;
         default: ((uint16_t *)to)[at] = to_bf16(x);
     }
 }
@@ -43,7 +43,7 @@ inline void write_float(void *to, int64_t at, float x, int32_t precision) {
 inline float read_float(const void *from, int64_t at, int32_t precision) {
     switch (precision) {
         case NC_FP32: return ((const float *)from)[at];
-        case NC_FP16: return (float)((const _Float16 *)from)[at];
+        case NC_FP16: return (float)((const nc::Half *)from)[at];
         default: return from_bf16(((const uint16_t *)from)[at]);
     }
 }

@@ -70,7 +70,7 @@ inline Doubles embed(const nc_model &m, int32_t id, int32_t position) {
         const int64_t at = id * m.hidden + i;
         switch (m.word_precision) {
             case NC_FP32: x[i] = ((const float *)m.words)[at]; break;
-            case NC_FP16: x[i] = (double)((const _Float16 *)m.words)[at]; break;
+            case NC_FP16: x[i] = (double)((const nc::Half *)m.words)[at]; break;
             default: x[i] = (double)((const int8_t *)m.words)[at] * m.word_scale[id];
         }
         if (m.positions) x[i] += m.positions[position * m.hidden + i];

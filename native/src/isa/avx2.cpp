@@ -51,7 +51,7 @@ struct Scores : Pairs {
     static constexpr int GROUP = 2, OFFSET = 0;
 };
 
-inline F widen(const _Float16 *from) { return (F)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from)); }
+inline F widen(const nc::Half *from) { return (F)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from)); }
 
 bool supported() {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");

@@ -7,8 +7,8 @@
 namespace {
 
 // As asm: GCC 12 warns of its own intrinsic.
-inline F widen(const _Float16 *from) {
-    typedef _Float16 Halves __attribute__((vector_size(LANES * 2)));
+inline F widen(const nc::Half *from) {
+    typedef uint16_t Halves __attribute__((vector_size(LANES * 2)));
     Halves halves;
     std::memcpy(&halves, from, sizeof halves);
     F x;

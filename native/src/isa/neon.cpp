@@ -24,7 +24,7 @@ struct Dot {
     }
 };
 
-inline F widen(const _Float16 *from) { return (F)vcvt_f32_f16(vld1_f16((const __fp16 *)from)); }
+inline F widen(const nc::Half *from) { return (F)vcvt_f32_f16(vld1_f16(from)); }
 
 struct Scores {
     using Component = int8_t;

@@ -22,7 +22,7 @@ struct Dot {
 };
 
 // The bits of a half as those of a float, whose exponent is then 112 too small; that of infinity and NaN has to be the highest.
-inline F widen(const _Float16 *from) {
+inline F widen(const nc::Half *from) {
     I bits;
     for (int i = 0; i < LANES; ++i) {
         uint16_t half;

@@ -21,7 +21,7 @@ struct Fp32 {
 
 #ifdef NC_WIDEN
 struct Fp16 : Fp32 {
-    using Weight = _Float16;
+    using Weight = nc::Half;
 
     static F read(const Weight *from) { return NC_WIDEN(from); }
 };

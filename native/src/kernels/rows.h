@@ -49,7 +49,7 @@ inline void read_word(const nc_model &model, int64_t id, float *to) {
     if (model.word_precision == NC_FP32) {
         std::memcpy(to, (const float *)model.words + id * n, n * sizeof *to);
     } else if (model.word_precision == NC_FP16) {
-        const _Float16 *word = (const _Float16 *)model.words + id * n;
+        const nc::Half *word = (const nc::Half *)model.words + id * n;
         for (int64_t i = 0; i < n; ++i) to[i] = (float)word[i];
     } else {
         const int8_t *word = (const int8_t *)model.words + id * n;
