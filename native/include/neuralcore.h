@@ -16,8 +16,8 @@
  * rows beside it nor on how the work is cut.
  *
  * Attention takes what qkv gives as integers, too, of each token and head by itself: queries and keys of -127 to 127 with a scale,
- * values of -1023 to 1023 with a power of two from 2^-30 to 2^30. Weights of the softmax, each with its value's power in it, are
- * rounded to 1 / 8190 of the largest among 256 keys, and both sums are exact.
+ * values of -2047 to 2047 with a power of two from 2^-30 to 2^30. Weights of the softmax, each with its value's power in it, are
+ * rounded to 1 / 8190 of the largest among 128 keys, and both sums are exact.
  *
  * In the other precisions a sum runs over k in one order, whatever stands beside a row: fp32 and fp16 multiply and add in fp32
  * (halves are widened), bf16 multiplies rounded inputs (to nearest, ties to even) and adds in fp32.

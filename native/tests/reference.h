@@ -94,7 +94,7 @@ enum class Part { Query, Key, Value };
 inline void round_row(Doubles &row, Part part) {
     double most = 0;
     for (double x : row) most = std::max(most, std::fabs(x));
-    const int steps = part == Part::Value ? 1023 : 127;
+    const int steps = part == Part::Value ? 2047 : 127;
     double scale = std::max(most / steps, 1e-30);
     if (part == Part::Value) scale = std::exp2(std::clamp(std::floor(std::log2(scale)) + 1, -30.0, 30.0));
     for (double &x : row) x = std::clamp(std::nearbyint(x / scale), (double)-steps, (double)steps) * scale;

@@ -90,14 +90,14 @@ std::vector<size_t> shuffled(Random &random, size_t n) {
 }  // namespace
 
 // One layer: in a random model each further one makes much of a value that was rounded the other way.
-TEST_EACH("vectors of each layer equal float64 with the same roundings, to a cosine of 0.99998") {
+TEST_EACH("vectors of each layer equal float64 with the same roundings, to a cosine of 0.9999") {
     for (const Shape &shape : suite::kShapes) {
         Model model(shape, kernels.precision);
         model.view.n_layers = 1;
         for (const nc_layer &layer : model.layers) {
             model.view.layers = &layer;
             const double cosine = lowest_cosine(kernels, model.view, true);
-            CHECK(cosine > 0.99998, "%s: cosine %.7f", shape.name, cosine);
+            CHECK(cosine > 0.9999, "%s: cosine %.7f", shape.name, cosine);
         }
     }
 }

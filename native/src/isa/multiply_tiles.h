@@ -59,7 +59,7 @@ template <int n_rows, int n_panels>
 void multiply_rest(const Block &b, int64_t done) {
     Rest rest{};
     const int64_t n = b.n_in - done;
-    for (int r = 0; r < n_rows * b.height; ++r) std::memcpy(rest.rows[0][r], b.row + r * b.stride + done, n);
+    for (int r = 0; r < n_rows * b.height; ++r) std::memcpy(rest.rows[r / tiles::ROWS][r % tiles::ROWS], b.row + r * b.stride + done, n);
     for (int p = 0; p < n_panels; ++p)
         std::memcpy(rest.weights[p], b.weight + p * b.panel_stride + done * NC_PANEL, n * NC_PANEL);
     multiply_step<n_rows, n_panels>(rest.rows[0][0], K, rest.weights, PANEL_BYTES);

@@ -18,10 +18,10 @@
 namespace {
 
 constexpr int64_t QUERY_ROWS = 12;
-constexpr int64_t BLOCK_KEYS = 256;
+constexpr int64_t BLOCK_KEYS = 128;
 constexpr int WEIGHT_MOST = 8191;
 static_assert((int64_t)WEIGHT_MOST * VALUE_MOST * BLOCK_KEYS < 2147483648);
-constexpr int64_t SCORE_STRIDE = BLOCK_KEYS + KEYS;  // of 17 cache lines: not a power of two
+constexpr int64_t SCORE_STRIDE = BLOCK_KEYS + KEYS;  // of 9 cache lines: not a power of two
 constexpr float UNSEEN = -3e38f;
 
 int64_t attention_bytes(const nc_attention &, int64_t) { return QUERY_ROWS * SCORE_STRIDE * (int64_t)sizeof(float); }

@@ -16,7 +16,7 @@ namespace {
 
 constexpr int64_t KEYS = 16;           // of a panel
 constexpr int SCORE_MOST = 127;        // of a query's or key's component
-constexpr int VALUE_MOST = 1023;       // of a value's
+constexpr int VALUE_MOST = 2047;       // of a value's
 constexpr int EXPONENT_MOST = 30;      // of a value's scale, and its negative is the least
 constexpr float LOG2_E = 1.44269504f;
 constexpr int64_t QUERY_GROUP = Scores::GROUP;  // components in a word
