@@ -5,8 +5,8 @@ GCC 12 did that with the intrinsics for vpdpbusd, and does not with the instruct
     python scripts/check_spills.py build/release [build/aarch64]
 
 The arguments are build folders of native/ (see native/check). The loops are those of `multiply_tile` and of attention's
-`score_tile` and `values_tile`, with all rows and columns of a tile. Exits with 1 if one of them touches the stack or
-lacks an instruction.
+`score_tile` and `values_tile`, with all rows and columns of a tile, whatever becomes of its sums. Exits with 1 if one
+of them touches the stack or lacks an instruction.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ class Loop:
 
 _TILE = "multiply_tile<(anonymous namespace)::floats::"
 LOOPS = (
-    Loop("avx512vnni", "multiply_tile<6, 4>", "vpdpbusd", 24),
+    Loop("avx512vnni", "multiply_tile<6, 4", "vpdpbusd", 24),
     Loop("avx512vnni", "Attend::score_tile<6, 4>", "vpdpbusd", 24),
     Loop("avx512vnni", "Attend::values_tile<12, 2>", "vpdpwssd", 24),
-    Loop("avxvnni", "multiply_tile<6, 2>", r"(\{vex\} )?vpdpbusd", 12),
+    Loop("avxvnni", "multiply_tile<6, 2", r"(\{vex\} )?vpdpbusd", 12),
     Loop("avxvnni", "Attend::score_tile<6, 2>", r"(\{vex\} )?vpdpbusd", 12),
     Loop("avxvnni", "Attend::values_tile<6, 2>", r"(\{vex\} )?vpdpwssd", 12),
-    Loop("avx2", "multiply_tile<4, 2>", "vpmaddubsw", 16),
+    Loop("avx2", "multiply_tile<4, 2", "vpmaddubsw", 16),
     Loop("avx2", "Attend::score_tile<4, 2>", "vpmaddwd", 8),
     Loop("avx2", "Attend::values_tile<4, 2>", "vpmaddwd", 8),
-    Loop("neon", "multiply_tile<4, 4>", "sdot", 16, "aarch64-linux-gnu-objdump"),
+    Loop("neon", "multiply_tile<4, 4", "sdot", 16, "aarch64-linux-gnu-objdump"),
     Loop("neon", "Attend::score_tile<4, 4>", "sdot", 16, "aarch64-linux-gnu-objdump"),
     Loop("neon", "Attend::values_tile<4, 4>", "smlal2", 16, "aarch64-linux-gnu-objdump"),
     Loop("avx512", f"{_TILE}Fp32, 6, 4>", r"vfn?madd\w+", 24),
@@ -74,16 +74,17 @@ def examine(loop: Loop, path: Path) -> str:
     counts = [sum(bool(re.match(loop.instruction, text)) for _, text in body) for body in bodies]
     if loop.count not in counts:
         return f"no inner loop with {loop.count} x {loop.instruction}, but with {sorted(counts) or 'none'}"
-    body = bodies[counts.index(loop.count)]
-    return next((f"touches the stack: {text}" for _, text in body if _STACK.search(text)), "")
+    full = [text for body, count in zip(bodies, counts, strict=True) if count == loop.count for _, text in body]
+    return next((f"touches the stack: {text}" for text in full if _STACK.search(text)), "")
 
 
 def functions(loop: Loop, path: Path) -> list[list[Instruction]]:
-    """The instructions of every function of this name, copies for constant arguments among them."""
+    """The instructions of every function whose name begins so: with each finish, copies among them."""
     command = [loop.objdump, "-d", "-C", "--no-show-raw-insn", str(path)]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     blocks = re.split(r"\n(?=[0-9a-f]+ <)", text)
-    return [_instructions(block) for block in blocks if f"::{loop.function}(" in block.partition("\n")[0]]
+    name = re.compile(rf"::{re.escape(loop.function)}[(,]")
+    return [_instructions(block) for block in blocks if name.search(block.partition("\n")[0])]
 
 
 def _instructions(block: str) -> list[Instruction]:

@@ -10,22 +10,22 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr int64_t kInputs = 16, kColumns = 144;
 
-// A product of zeros gives its bias, y = x.
+// A product of zeros gives its bias, y = x: one of each block of the transform, and zeros beside it, of which every sum is the
+// one value.
 std::vector<float> apply(const nc_kernels &kernels, int32_t activation, const std::vector<float> &grid) {
+    constexpr size_t block = 16, n = kColumns / block;
     suite::Product product(kInputs, kColumns);
     suite::Rows rows(kernels, 1, 64);
     for (int64_t k = 0; k < kInputs; ++k) rows.set(0, k, 0);
     rows.scale[0] = 1, rows.zero[0] = 0;
+    nc_layer layer{};
     std::vector<float> results;
-    for (size_t start = 0; start < grid.size(); start += kColumns) {
-        std::vector<float> x(kColumns), out(kColumns);
-        for (size_t i = 0; i < kColumns && start + i < grid.size(); ++i) x[i] = grid[start + i];
-        product.bias = x;
-        product.view.bias = product.bias.data();
-        nc_layer layer{};
+    for (size_t start = 0; start < grid.size(); start += n) {
+        std::vector<float> out(kColumns);
+        for (size_t i = 0; i < n; ++i) product.bias[i * block] = start + i < grid.size() ? grid[start + i] : 0;
         layer.up = product.view;
         kernels.expand(rows.view(), layer, activation, {out.data(), kColumns, {}}, {0, 1}, {0, 2});
-        results.insert(results.end(), out.begin(), out.end());
+        for (size_t i = 0; i < n; ++i) results.push_back(out[i * block]);
     }
     results.resize(grid.size());
     return results;

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -12,6 +13,7 @@ using suite::Rows;
 namespace {
 
 constexpr float kUntouched = -12345;
+constexpr double kGelu = 7e-5;  // what gelu may be off
 
 struct Case {
     int64_t n_rows, first, last;  // panels
@@ -187,19 +189,69 @@ TEST("activations and gates of a feed-forward network equal float64") {
             if (gated) layer.gate = with.gate.view;
             const std::vector<float> out =
                 expand(kernels, with.x, layer, activation, n_rows, std::vector<float>(n_rows * stride, kUntouched), {0, 2});
-            for (int64_t row = 0; row < n_rows; ++row)
+            for (int64_t row = 0; row < n_rows; ++row) {
+                const Doubles back = reference::hadamard(Doubles(&out[row * stride], &out[row * stride + n_out]));
+                double largest = 0;
+                for (double value : back) largest = std::max(largest, std::fabs(value) / (double)reference::block_of(n_out));
                 for (int64_t c = 0; c < stride; ++c) {
-                    const double got = out[row * stride + c];
+                    const double got = c < n_out ? back[c] / (double)reference::block_of(n_out) : out[row * stride + c];
                     if (c >= n_out) {
                         CHECK(got == kUntouched, "(%ld, %ld) was written", row, c);
                         continue;
                     }
                     const int64_t i = row * n_out + c;
                     const double wanted = gated ? reference::activate(activation, gate[i]) * up[i] : reference::activate(activation, up[i]);
-                    const double allowed = 7e-5 * (gated ? 1 + std::fabs(up[i]) : 1) + 2e-6 * (std::fabs(wanted) + std::fabs(gate[i]));
+                    const double allowed = kGelu * (gated ? 1 + std::fabs(up[i]) : 1) + 2e-6 * (largest + std::fabs(gate[i]));
                     CHECK(std::fabs(got - wanted) <= allowed, "activation %d, (%ld, %ld): %.9g, expected %.9g", activation, row, c, got,
                           wanted);
                 }
+            }
+        }
+}
+
+TEST("what leads out of a feed-forward network is quantized within half a step of its transform, wherever rows and blocks are cut") {
+    Random random(7);
+    const int64_t n_in = 32, n_rows = 13;
+    for (int64_t n : {16, 32, 48, 64, 96, 128, 192, 384})
+        for (bool gated : {false, true}) {
+            Product up(n_in, n), gate(n_in, n);
+            for (Product *each : {&up, &gate}) {
+                each->fill([&](int64_t, int64_t) { return random.integer(-127, 127); });
+                for (float &scale : each->column_scale) scale = random.uniform(1e-3f, 9e-3f);
+            }
+            Rows x = random_rows(kernels, random, n_rows, n_in), whole(kernels, n_rows, n), parts(kernels, n_rows, n);
+            for (float &scale : x.scale) scale = random.uniform(5e-3f, 3e-2f);
+            nc_layer layer{};
+            layer.up = up.view;
+            if (gated) layer.gate = gate.view;
+            std::vector<float> values(n_rows * n, kUntouched);
+            const int64_t n_blocks = (n + NC_BLOCK - 1) / NC_BLOCK, middle = n_blocks / 2;
+            const nc::Wide wide{values.data(), n, whole.view()}, again{values.data(), n, parts.view()};
+            kernels.expand(x.view(), layer, NC_RELU, wide, {0, n_rows}, {0, n_blocks});
+            kernels.settle(wide, n, {0, n_rows});
+            for (nc::Range blocks : {nc::Range{middle, n_blocks}, nc::Range{0, middle}})
+                for (nc::Range rows : {nc::Range{0, 5}, nc::Range{5, n_rows}}) kernels.expand(x.view(), layer, NC_RELU, again, rows, blocks);
+            for (nc::Range rows : {nc::Range{0, 2}, nc::Range{2, n_rows}}) kernels.settle(again, n, rows);
+            const std::vector<int64_t> up_sums = integers(x, up, n_rows), gate_sums = integers(x, gate, n_rows);
+            for (int64_t row = 0; row < n_rows; ++row) {
+                Doubles y(n);
+                for (int64_t c = 0; c < n; ++c) {
+                    const double value = (double)up_sums[row * n + c] * up.column_scale[c] * x.scale[row];
+                    const double factor = (double)gate_sums[row * n + c] * gate.column_scale[c] * x.scale[row];
+                    y[c] = gated ? value * std::max(factor, 0.0) : std::max(value, 0.0);
+                }
+                y = reference::hadamard(y);
+                const double range = *std::max_element(y.begin(), y.end()) - std::min(0.0, *std::min_element(y.begin(), y.end()));
+                CHECK(whole.scale[row] == parts.scale[row] && whole.zero[row] == parts.zero[row], "%ld columns, row %ld", n, row);
+                CHECK(std::fabs(whole.scale[row] * (NC_HIGHEST - NC_LOWEST) - range) <= 1e-5 * range, "step %g", whole.scale[row]);
+                for (int64_t c = 0; c < n; ++c) {
+                    const double error = std::fabs((whole.get(row, c) - whole.zero[row]) * (double)whole.scale[row] - y[c]);
+                    const bool at_end = whole.get(row, c) == NC_LOWEST || whole.get(row, c) == NC_HIGHEST;
+                    CHECK(error <= (at_end ? 1.01 : 0.51) * whole.scale[row], "%ld columns, (%ld, %ld): %g became %d", n, row, c, y[c],
+                          whole.get(row, c));
+                    CHECK(whole.get(row, c) == parts.get(row, c), "%ld columns, (%ld, %ld) moved with a cut", n, row, c);
+                }
+            }
         }
 }
 
@@ -218,6 +270,12 @@ TEST("scales and biases of any value do not crash a product") {
     }
     nc_layer layer{};
     layer.up = product.view;
-    for (int32_t activation : {NC_GELU, NC_GELU_TANH, NC_RELU, NC_SILU})
-        CHECK(expand(kernels, x, layer, activation, 7, std::vector<float>(7 * 48), {0, 1})[0] == 0, "activation %d", activation);
+    for (int32_t activation : {NC_GELU, NC_GELU_TANH, NC_RELU, NC_SILU}) {
+        std::vector<float> values(7 * 48);
+        Rows to(kernels, 7, 48);
+        const nc::Wide wide{values.data(), 48, to.view()};
+        kernels.expand(x.view(), layer, activation, wide, {0, 7}, {0, 1});
+        kernels.settle(wide, 48, {0, 7});
+        for (int64_t i = 0; i < 7 * 48; ++i) CHECK(to.get(i / 48, i % 48) >= NC_LOWEST && to.get(i / 48, i % 48) <= NC_HIGHEST, "%ld", i);
+    }
 }

@@ -7,6 +7,7 @@
 
 #include <utility>
 
+#include "../kernels/results.h"
 #include "tiles.h"
 
 namespace {
@@ -27,7 +28,6 @@ struct Block {
     const int8_t *weight;
     int64_t panel_stride, n_in;
     int height;  // rows of a tile; of two, all
-    const int32_t *start;
     int32_t *sums;  // [rows][TILE_COLUMNS]
 };
 
@@ -68,9 +68,7 @@ void multiply_rest(const Block &b, int64_t done) {
 template <int n_rows, int n_panels>
 void multiply_block(const Block &b) {
     using At = Places<n_rows, n_panels>;
-    repeat<n_rows>([&](auto r) {  // every row starts with the same
-        repeat<n_panels>([&](auto p) { tiles::load<At::sums(r, p)>(b.start + p * NC_PANEL, 0); });
-    });
+    repeat<n_rows * n_panels>([](auto sums) { tiles::clear<sums>(); });
     int64_t k = 0;
     for (; k + K <= b.n_in; k += K)
         multiply_step<n_rows, n_panels>(b.row + k, b.stride, b.weight + k * NC_PANEL, b.panel_stride);
@@ -84,7 +82,7 @@ void multiply_block(const Block &b) {
 
 // Two rows of tiles by one or two panels, from panel `first` of the block's on.
 void multiply_two(Block b, int64_t first, int64_t n_panels) {
-    b.weight += first * b.panel_stride, b.start += first * NC_PANEL, b.sums += first * NC_PANEL;
+    b.weight += first * b.panel_stride, b.sums += first * NC_PANEL;
     n_panels - first > 1 ? multiply_block<2, 2>(b) : multiply_block<2, 1>(b);
 }
 
@@ -97,14 +95,33 @@ void multiply_one(const Block &b, int64_t n_panels) {
     }
 }
 
+// Sums of one row from memory to registers.
+template <int vectors, typename Finish>
+inline void finish_row(const int32_t *sums, const nc::Rows &x, int64_t row, const nc_product &product, int64_t column, const Finish &finish) {
+    I total[vectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) total[v] = ::load(sums + v * LANES);
+    finish_sums(total, x, row, product, column, finish);
+}
+
+template <typename Finish>
+inline void finish_row(const int32_t *sums, const nc::Rows &x, int64_t row, const nc_product &product, int64_t column, int64_t n,
+                       const Finish &finish) {
+    static_assert(NC_PANEL == LANES);
+    if (n == TILE_COLUMNS) return finish_row<4>(sums, x, row, product, column, finish);
+    int64_t c = 0;
+    for (; c + 2 * LANES <= n; c += 2 * LANES) finish_row<2>(sums + c, x, row, product, column + c, finish);
+    if (c < n) finish_row<1>(sums + c, x, row, product, column + c, finish);
+}
+
 // Rows that are whole tiles of `height`, by `n` columns from `column` on; TILE_COLUMNS at most.
-void multiply_columns(const nc::Rows &x, const nc_product &product, Finish finish, float *out, int64_t out_stride,
-                      const float *other, nc::Range rows, int height, int64_t column, int64_t n) {
-    alignas(64) int32_t start[TILE_COLUMNS], sums[2 * tiles::ROWS * TILE_COLUMNS];
-    for (int64_t c = 0; c < n; ++c) start[c] = -Dot::OFFSET * product.column_sum[column + c];
+template <typename Finish>
+void multiply_columns(const nc::Rows &x, const nc_product &product, nc::Range rows, int height, int64_t column, int64_t n,
+                      const Finish &finish) {
+    alignas(64) int32_t sums[2 * tiles::ROWS * TILE_COLUMNS];
     const int64_t n_panels = n / NC_PANEL;
     Block block{nullptr, x.stride, (const int8_t *)product.weight + column * product.n_in, (int64_t)NC_PANEL * product.n_in,
-                product.n_in, height, start, sums};
+                product.n_in, height, sums};
     for (int64_t row = rows.first, n_rows; row < rows.last; row += n_rows) {
         block.row = x.row<uint8_t>(row);
         n_rows = rows.last - row < 2 * tiles::ROWS ? height : 2 * tiles::ROWS;
@@ -112,34 +129,30 @@ void multiply_columns(const nc::Rows &x, const nc_product &product, Finish finis
             for (int64_t panel = 0; panel < n_panels; panel += 2) multiply_two(block, panel, n_panels);
         else
             multiply_one(block, n_panels);
-        for (int64_t r = 0; r < n_rows; ++r) {
-            const int64_t at = (row + r) * out_stride + column;
-            finish_row(finish, sums + r * TILE_COLUMNS, product, column, (int)n, x.scale[row + r], x.zero[row + r], out + at,
-                       other + at);
-        }
+        for (int64_t r = 0; r < n_rows; ++r) finish_row(sums + r * TILE_COLUMNS, x, row + r, product, column, n, finish);
     }
 }
 
 // Rows that are whole tiles of `height`.
-void multiply_rows(const nc::Rows &x, const nc_product &product, Finish finish, float *out, int64_t out_stride, const float *other,
-                   nc::Range rows, int height, nc::Range columns) {
+template <typename Finish>
+void multiply_rows(const nc::Rows &x, const nc_product &product, nc::Range rows, int height, nc::Range columns, const Finish &finish) {
     if (rows.first == rows.last) return;
     tiles::Shapes shapes;
     for (int tile = 0; tile < 8; ++tile) shapes.set(tile, tile < 5 ? height : tiles::ROWS);
     tiles::begin(shapes);
     for (int64_t column = columns.first; column < columns.last; column += TILE_COLUMNS) {
         const int64_t n = columns.last - column < TILE_COLUMNS ? columns.last - column : TILE_COLUMNS;
-        multiply_columns(x, product, finish, out, out_stride, other, rows, height, column, n);
+        multiply_columns(x, product, rows, height, column, n, finish);
     }
     tiles::end();
 }
 
-void multiply(const nc::Rows &x, const nc_product &product, Finish finish, float *out, int64_t out_stride, const float *other,
-              nc::Range rows, nc::Range columns) {
+template <typename Finish>
+void multiply_tiles(const nc::Rows &x, const nc_product &product, nc::Range rows, nc::Range columns, const Finish &finish) {
     const int rest = (int)((rows.last - rows.first) % tiles::ROWS);
     const int64_t whole = rows.last - rest;
-    multiply_rows(x, product, finish, out, out_stride, other, {rows.first, whole}, tiles::ROWS, columns);
-    multiply_rows(x, product, finish, out, out_stride, other, {whole, rows.last}, rest, columns);
+    multiply_rows(x, product, {rows.first, whole}, tiles::ROWS, columns, finish);
+    multiply_rows(x, product, {whole, rows.last}, rest, columns, finish);
 }
 
 }  // namespace

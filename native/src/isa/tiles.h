@@ -49,6 +49,12 @@ void load(const void *from, int64_t stride) {
 }
 
 template <int tile>
+void clear() {
+    need(is_configured && shapes.rows[tile]);
+    std::memset(data[tile], 0, sizeof data[tile]);
+}
+
+template <int tile>
 void store(void *to, int64_t stride) {
     need(is_configured && shapes.rows[tile]);
     for (int r = 0; r < shapes.rows[tile]; ++r) std::memcpy((char *)to + r * stride, data[tile][r], shapes.row_bytes[tile]);
@@ -76,6 +82,11 @@ inline void end() { asm volatile("tilerelease"); }
 template <int tile>
 void load(const void *from, int64_t stride) {
     asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(stride), "i"(tile) : "memory");
+}
+
+template <int tile>
+void clear() {
+    asm volatile("tilezero %%tmm%c0" ::"i"(tile));
 }
 
 template <int tile>

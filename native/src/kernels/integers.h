@@ -26,7 +26,7 @@ inline void quantize_row(const float *x, F low, F high, const nc::Rows &to, int6
 
 inline void quantize(const float *x, float *scratch, const nc::Rows &to, int64_t row, int64_t n) {
     F low{}, high{};
-    transform(x, scratch, n, low, high);
+    transform(scratch, n, low, high, [x](int64_t i) { return load(x + i); });
     quantize_row(scratch, low, high, to, row, n);
 }
 
@@ -37,13 +37,6 @@ void prepare(float *x, const nc::Norm &after, const nc::Norm &before, float *scr
         if (after) normalize_row(from, from, after, n);
         if (before) normalize_row(from, scratch, before, n);
         quantize(before ? scratch : from, scratch, to, row, n);
-    }
-}
-
-void settle(const nc::Wide &wide, int64_t n, nc::Range rows) {
-    for (int64_t row = rows.first; row < rows.last; ++row) {
-        float *values = wide.values + row * wide.stride;
-        quantize(values, values, wide.to, row, n);
     }
 }
 

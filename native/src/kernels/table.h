@@ -2,7 +2,7 @@
 #pragma once
 
 #include "attend.h"
-#include "integers.h"
+#include "expand.h"
 #include "pooling.h"
 #include "project.h"
 
