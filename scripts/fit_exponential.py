@@ -1,4 +1,4 @@
-"""Fits the polynomial that native/src/kernels/floats_attention.h uses for exp(r), and prints its coefficients and its error.
+"""Fits the polynomial that floats_attention.h of the kernels uses for exp(r), and prints coefficients and error.
 
     exp(r) ~ 1 + r + r^2 * P(r),    r from -ln 2 / 2 to ln 2 / 2
 
@@ -10,6 +10,7 @@ The weights of a least-squares fit are moved to where the relative error is larg
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 EDGE = math.log(2) / 2 * 1.0005  # rounding may go a little beyond the half
 DEGREE = 5
@@ -19,7 +20,8 @@ def main() -> None:
     r = EDGE * np.cos(np.linspace(0, np.pi, 4001))
     expected = np.exp(r)
     basis = np.stack([r**power for power in range(2, DEGREE + 1)], axis=1)
-    weights, best, least = np.ones_like(r), np.zeros(DEGREE - 1), math.inf
+    weights, least = np.ones_like(r), math.inf
+    best: NDArray[np.floating] = np.zeros(DEGREE - 1)
     for _ in range(300):
         scaled = weights / expected
         found, *_ = np.linalg.lstsq(basis * scaled[:, None], (expected - 1 - r) * scaled, rcond=None)

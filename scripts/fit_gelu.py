@@ -3,8 +3,8 @@
     gelu       x * (1/2 + u * P(u^2)),               u = clamp(x, -4.5, 4.5) / 4.5, for what is quantized
     gelu_fine  x * (1/2 + x * P(x^2) / Q(x^2)),      x clamped to -5.3 to 5.3, for the rest
 
-The weights of a least-squares fit are moved to where the error of gelu is largest until it is about even. Of the first, P(1) is
-1/2, so that beyond 4.5 gelu is x or 0.
+The weights of a least-squares fit are moved to where the error of gelu is largest until it is about even. Of the first,
+P(1) is 1/2, so that beyond 4.5 gelu is x or 0.
 
     python -m scripts.fit_gelu
 """
@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-Doubles = NDArray[np.float64]
+Doubles = NDArray[np.floating]
 EDGE, N_COEFFICIENTS = 4.5, 10
 FINE_EDGE, FINE_DEGREE = 5.3, 5
 
@@ -73,7 +73,8 @@ def fit_quotient() -> tuple[Doubles, Doubles, float]:
     g = expected / x
     basis = np.concatenate([powers, -g[:, None] * powers[:, 1:]], axis=1)
     weights, below = np.ones_like(t), np.ones_like(t)
-    best, least = np.zeros(2 * FINE_DEGREE + 1), math.inf
+    best: Doubles = np.zeros(2 * FINE_DEGREE + 1)
+    least = math.inf
     for _ in range(150):
         scaled = weights * t / below
         found, *_ = np.linalg.lstsq(basis * scaled[:, None], g * scaled, rcond=None)
