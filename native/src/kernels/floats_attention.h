@@ -5,6 +5,8 @@
 #pragma once
 
 #include "floats_multiply.h"
+#include "span.h"
+#include "turn.h"
 
 namespace {
 namespace floats {
@@ -25,17 +27,6 @@ int64_t attention_bytes(const nc_attention &layer, int64_t longest) {
     return (padded * layer.head_size + SCORE_ROWS * score_stride(longest)) * (int64_t)sizeof(float);  // keys; scores
 }
 
-// Halves of a row turned against each other by the angles of its position (arXiv:2104.09864).
-inline void rotate(const nc_attention &layer, float *x, int64_t token) {
-    const int64_t half = layer.head_size / 2;
-    const float *cosines = layer.cosines + token * half, *sines = layer.sines + token * half;
-    for (int64_t i = 0; i < half; ++i) {
-        const float a = x[i], b = x[half + i];
-        x[i] = a * cosines[i] - b * sines[i];
-        x[half + i] = b * cosines[i] + a * sines[i];
-    }
-}
-
 // Norms and positions of a head of all tokens: where `of_head` is below n_heads a query, then keys and values.
 void place_head(const nc_model &model, const nc_attention &layer, const nc_batch &batch, float *x, int64_t of_head) {
     const int64_t size = layer.head_size, last_key = layer.n_heads + layer.n_key_heads;
@@ -46,7 +37,7 @@ void place_head(const nc_model &model, const nc_attention &layer, const nc_batch
         for (int64_t token = batch.offsets[text]; token < batch.offsets[text + 1]; ++token) {
             float *row = x + token * size;
             if (weights.weight) normalize_row(row, row, {weights, model.norm, model.epsilon}, size);
-            if (turns) rotate(layer, row, token - batch.offsets[text]);
+            if (turns) turn(layer, row, token - batch.offsets[text]);
         }
 }
 
@@ -75,7 +66,7 @@ struct Head {
 };
 
 // Rows of a square become its columns.
-inline void turn(F (&square)[LANES]) {
+inline void transpose(F (&square)[LANES]) {
 #pragma GCC unroll 4
     for (int width = 1; width < LANES; width *= 2) {
         I upper, lower;  // of two rows: lanes that stay, and those that come from the other
@@ -93,7 +84,7 @@ inline void turn(F (&square)[LANES]) {
 }
 
 // Rows to panels of 16 of them. Those past the text's end are 0; their scores are overwritten before use.
-void turn_keys(const float *from, float *to, int64_t n, int64_t size) {
+void transpose_keys(const float *from, float *to, int64_t n, int64_t size) {
     for (int64_t first = 0; first < nc::round_up(n, NC_PANEL); first += LANES)
         for (int64_t i = 0; i < size; i += LANES) {
             F square[LANES] = {};
@@ -104,7 +95,7 @@ void turn_keys(const float *from, float *to, int64_t n, int64_t size) {
             else
 #pragma GCC unroll 16
                 for (int r = 0; r < LANES; ++r) if (r < rows) square[r] = load(from + (first + r) * size + i);
-            turn(square);
+            transpose(square);
             float *panel = to + first / NC_PANEL * NC_PANEL * size + first % NC_PANEL;
 #pragma GCC unroll 16
             for (int r = 0; r < LANES; ++r) store(panel + (i + r) * NC_PANEL, square[r]);
@@ -117,23 +108,8 @@ Head find_head(const nc::Attention &task) {
     const int64_t key_head = layer.n_heads + task.head / (layer.n_heads / layer.n_key_heads);
     const auto head = [&](int64_t number) { return (const float *)task.heads + (number * n_rows + task.start()) * size; };
     float *keys = (float *)task.scratch;
-    turn_keys(head(key_head), keys, n, size);
+    transpose_keys(head(key_head), keys, n, size);
     return {head(task.head), head(key_head + layer.n_key_heads), keys, keys + nc::round_up(n, NC_PANEL) * size, score_stride(n)};
-}
-
-struct Span {
-    int64_t first, last;
-
-    // With the ends moved out to whole vectors.
-    Span widened() const { return {first / LANES * LANES, nc::round_up(last, LANES)}; }
-};
-
-// The keys that a query sees.
-inline Span seen_by(const nc::Attention &task, int64_t query) {
-    const int64_t window = task.layer.window, n = task.n_tokens();
-    const int64_t last = task.layer.causal ? query + 1 : n;
-    if (window == NC_UNBOUNDED) return {0, last};
-    return {query > window ? query - window : 0, last - query - 1 > window ? query + window + 1 : last};
 }
 
 // exp(x) to 2e-7 of it, for x up to 0; from -80 on the same. As `exponential`, but ln 2 needs no second part here: what it
@@ -164,7 +140,7 @@ inline void limit(float *x, int64_t i, Span span, float outside) {
 // the seen ones become 0, but for some past the text's end, which are not used.
 inline float exponentiate(float *scores, Span seen, Span whole) {
     scores -= whole.first;
-    const Span wide = seen.widened();
+    const Span wide = seen.widened(LANES);
     limit(scores, wide.first, seen, -3e38f);
     limit(scores, wide.last - LANES, seen, -3e38f);
     F high = load(scores + wide.first);
@@ -189,12 +165,6 @@ inline float exponentiate(float *scores, Span seen, Span whole) {
 
 inline void add_bias(float *scores, const float *bias, int64_t n) {
     for (int64_t i = 0; i < n; ++i) scores[i] += bias[i];
-}
-
-// The biases of a query, by key: they go by key - query, and their middle is distance 0.
-inline const float *bias_of(const nc::Attention &task, int64_t query) {
-    const int64_t n = task.model.max_positions;
-    return task.model.distance_bias + task.head * (2 * n - 1) + n - 1 - query;
 }
 
 // c = a @ b: `rows` rows of a by `columns` columns of b, `depth` long.

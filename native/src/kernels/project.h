@@ -13,7 +13,6 @@ constexpr int64_t PROJECT_ROWS = 48, PROJECT_COLUMNS = 64;
 constexpr int64_t HEAD_MOST = 1024;  // components of a head
 constexpr int64_t BUFFER = 12 * HEAD_MOST;
 
-
 inline float largest_size(const float *x, int64_t n) {
     F most{};
     for (int64_t i = 0; i < n; i += LANES) {
@@ -49,8 +48,7 @@ public:
 
 private:
     void place_query(float *x, int64_t head, const TextOf &text) const {
-        float turned[HEAD_MOST];
-        x = position(layer_.query_norm, x, turned, text.token());
+        position(layer_.query_norm, x, text.token());
         const Scale scale(largest_size(x, heads_.size));
         const int64_t at = head * heads_.n_places + text.first_place() + text.token();
         heads_.query_scale[at] = scale.scale * LOG2_E;
@@ -60,8 +58,7 @@ private:
     }
 
     void place_key(float *x, int64_t head, const TextOf &text) const {
-        float turned[HEAD_MOST];
-        x = position(layer_.key_norm, x, turned, text.token());
+        position(layer_.key_norm, x, text.token());
         const Scale scale(largest_size(x, heads_.size));
         const int64_t first = head * heads_.n_places + text.first_place(), at = first + text.token();
         heads_.key_scale[at] = scale.scale;
@@ -91,12 +88,10 @@ private:
             for (int64_t i = token + 1; i < nc::round_up(token + 1, KEYS); ++i) heads_.inverse[first + i] = 0;
     }
 
-    // Norm and position; returns where the result is.
-    float *position(const nc_norm &norm, float *x, float *turned, int64_t token) const {
+    // Norm and position.
+    void position(const nc_norm &norm, float *x, int64_t token) const {
         if (norm.weight) normalize_row(x, x, {norm, model_.norm, model_.epsilon}, heads_.size);
-        if (!layer_.cosines) return x;
-        turn(layer_, x, turned, token);
-        return turned;
+        if (layer_.cosines) turn(layer_, x, token);
     }
 
     // The least exponent whose power of two takes VALUE_MOST steps to `most`, or the next one.

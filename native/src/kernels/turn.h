@@ -5,13 +5,14 @@
 
 namespace {
 
-inline void turn(const nc_attention &layer, const float *__restrict from, float *__restrict to, int64_t token) {
+inline void turn(const nc_attention &layer, float *row, int64_t token) {
     const int64_t half = layer.head_size / 2;
     const float *cosines = layer.cosines + token * half, *sines = layer.sines + token * half;
+    float *__restrict low = row, *__restrict high = row + half;
     for (int64_t i = 0; i < half; ++i) {
-        const float a = from[i], b = from[half + i];
-        to[i] = a * cosines[i] - b * sines[i];
-        to[half + i] = b * cosines[i] + a * sines[i];
+        const float a = low[i], b = high[i];
+        low[i] = a * cosines[i] - b * sines[i];
+        high[i] = b * cosines[i] + a * sines[i];
     }
 }
 
